@@ -1,0 +1,1 @@
+"""Inspection: record a run over text and find the neurons that track something."""

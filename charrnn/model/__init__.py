@@ -1,0 +1,1 @@
+"""The network: cells and what joins them."""

@@ -1,0 +1,1 @@
+"""Recurrent layers, one file per cell."""

@@ -1,0 +1,1 @@
+"""Text in: known corpora, reading, documents, vocabulary, splits, streams."""
