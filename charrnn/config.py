@@ -1,0 +1,299 @@
+"""Every setting, its default, its meaning and its range; nothing else has defaults."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from charrnn.errors import ConfigError, suggest
+from charrnn.registry import Registry
+
+CELLS: Registry = Registry(
+    "cell",
+    {
+        "lstm": "charrnn.model.cells.lstm:LSTM",
+        "gru": "charrnn.model.cells.gru:GRU",
+        "elman": "charrnn.model.cells.elman:Elman",
+        "elman_relu": "charrnn.model.cells.elman:ElmanReLU",
+    },
+)
+OPTIMIZERS: Registry = Registry(
+    "optimizer",
+    {
+        "adamw": "charrnn.training.optimizers:adamw",
+        "adam": "charrnn.training.optimizers:adam",
+        "rmsprop": "charrnn.training.optimizers:rmsprop",
+        "sgd": "charrnn.training.optimizers:sgd",
+    },
+)
+SCHEDULES: Registry = Registry(
+    "schedule",
+    {
+        "cosine": "charrnn.training.schedules:cosine",
+        "linear": "charrnn.training.schedules:linear",
+        "constant": "charrnn.training.schedules:constant",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers a setting may take; ``above`` leaves the lower end out."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        low_ok = value > self.low if self.above else value >= self.low
+        return low_ok and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        low = "" if self.low == -math.inf else f"{'above' if self.above else 'at least'} {self.low:g}"
+        high = "" if self.high == math.inf else f"{'below' if self.below else 'at most'} {self.high:g}"
+        return " and ".join(part for part in (low, high) if part)
+
+
+def setting(default: Any, *, allowed: Range | Registry | Iterable[str] | None = None) -> Any:
+    """Declare a field with the values that it may take."""
+    return field(default=default, metadata={"allowed": allowed})
+
+
+POSITIVE = Range(0, above=True)
+FRACTION = Range(0, 1, below=True)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How a text becomes documents, symbols and splits."""
+
+    encoding: str = setting("utf-8")
+    """Name of the text's encoding, as Python knows it."""
+    newlines: str = setting("keep", allowed=("keep", "lf"))
+    """``keep`` line ends as they are, or fold CRLF and CR to ``lf``."""
+    documents: str = setting("files")
+    """What a document is: each of the ``files``, ``lines``, blocks between ``blank`` lines, or a regular
+    expression whose every match is one."""
+    symbols: str = setting("chars", allowed=("chars", "bytes"))
+    """``chars``: code points of the training text; ``bytes``: all 256."""
+    val_fraction: float = setting(0.05, allowed=FRACTION)
+    """Share of the characters kept for choosing the best checkpoint."""
+    test_fraction: float = setting(0.05, allowed=FRACTION)
+    """Share of the characters that training never looks at."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network. ``None`` is filled in by the plan."""
+
+    cell: str = setting("lstm", allowed=CELLS)
+    """Kind of recurrent layer."""
+    hidden_size: int | None = setting(None, allowed=Range(1, 65536))
+    """Neurons per layer, H."""
+    num_layers: int | None = setting(None, allowed=Range(1, 64))
+    """Recurrent layers, L."""
+    embedding_size: int = setting(0, allowed=Range(0, 65536))
+    """Width of a learned input embedding; 0 gives the first layer one-hot input."""
+    dropout: float | None = setting(None, allowed=FRACTION)
+    """Share of layer outputs set to zero while training, between layers and before the readout."""
+    forget_bias: float = setting(1.0, allowed=Range(-100, 100))
+    """First value of the LSTM's forget-gate bias."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimization. ``None`` is filled in by the plan or means "no limit"."""
+
+    batch_size: int | None = setting(None, allowed=Range(1, 65536))
+    """Parallel streams, B."""
+    seq_len: int | None = setting(None, allowed=Range(1, 65536))
+    """Timesteps per window, T: the truncation length of backpropagation."""
+    epochs: float | None = setting(None, allowed=POSITIVE)
+    """Budget: passes over the training split."""
+    steps: int | None = setting(None, allowed=Range(1))
+    """Budget: optimizer steps."""
+    minutes: float | None = setting(None, allowed=POSITIVE)
+    """Budget: wall time from the command's start to its end."""
+    optimizer: str = setting("adamw", allowed=OPTIMIZERS)
+    """Update rule."""
+    learning_rate: float | None = setting(None, allowed=POSITIVE)
+    """Peak learning rate; ``None`` takes the plan's."""
+    schedule: str = setting("cosine", allowed=SCHEDULES)
+    """How the learning rate falls to zero over the budget."""
+    warmup_fraction: float = setting(0.02, allowed=FRACTION)
+    """Share of the budget over which the learning rate rises from zero."""
+    weight_decay: float = setting(0.01, allowed=Range(0))
+    """Decoupled weight decay of matrices (not of biases)."""
+    grad_clip: float = setting(1.0, allowed=POSITIVE)
+    """Largest norm of the gradient of all weights together."""
+    num_evals: int = setting(20, allowed=Range(1, 100_000))
+    """Looks at the validation split over the budget."""
+    patience: int = setting(0, allowed=Range(0))
+    """Stop after this many looks without improvement; 0 never stops early."""
+    seed: int = setting(1, allowed=Range(0, 2**63 - 1))
+    """Fixes the first weights and the dropout masks."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    text: TextConfig = TextConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return nested dictionaries of plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Config:
+        """Rebuild a config; unknown or invalid settings raise ``ConfigError``."""
+        flat = {f"{s}.{k}": v for s, section in data.items() for k, v in dict(section).items()}
+        return cls().updated(flat)
+
+    def updated(self, values: Mapping[str, Any]) -> Config:
+        """Return a config with dotted settings replaced, checked, all problems reported at once.
+
+        Args:
+            values: ``"section.name"`` to a value, or to the text of one, as it comes from a command line.
+
+        Raises:
+            ConfigError: One line with every unknown name and every value out of range.
+        """
+        problems: list[ConfigError] = []
+        changed: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            try:
+                declared = declaration(name)
+                section, _, key = name.partition(".")
+                changed.setdefault(section, {})[key] = parse(name, value, declared)
+            except ConfigError as problem:
+                problems.append(problem)
+        raise_together(problems)
+        return replace(self, **{s: replace(getattr(self, s), **part) for s, part in changed.items()})
+
+
+SECTIONS: dict[str, type] = {"text": TextConfig, "model": ModelConfig, "training": TrainingConfig}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"model.hidden_size": 64, "model.num_layers": 1, "training.batch_size": 16, "training.seq_len": 32},
+    "classic": {
+        "model.hidden_size": 128,
+        "model.num_layers": 2,
+        "training.batch_size": 50,
+        "training.seq_len": 50,
+    },
+}
+"""``tiny`` for a first try in seconds; ``classic`` has the shape of char-rnn's default model."""
+
+
+def setting_names() -> list[str]:
+    """Return every dotted setting name."""
+    return [f"{section}.{f.name}" for section, kind in SECTIONS.items() for f in fields(kind)]
+
+
+def declaration(name: str) -> tuple[Any, Any]:
+    """Return the type and the allowed values of a dotted setting.
+
+    Raises:
+        ConfigError: There is no such setting.
+    """
+    section, _, key = name.partition(".")
+    if name not in setting_names():
+        raise ConfigError(f"unknown setting `{name}`", suggest(name, setting_names()))
+    hints = typing.get_type_hints(SECTIONS[section])
+    allowed = next(f.metadata["allowed"] for f in fields(SECTIONS[section]) if f.name == key)
+    return hints[key], allowed
+
+
+def parse(name: str, value: Any, declared: tuple[Any, Any]) -> Any:
+    """Turn a value, or its text, into the declared type and check its range.
+
+    Raises:
+        ConfigError: The value has another type or lies outside the allowed ones.
+    """
+    kind, allowed = declared
+    optional = isinstance(kind, types.UnionType)
+    if optional:
+        if value is None or value == "none":
+            return None
+        kind = typing.get_args(kind)[0]
+    value = _convert(name, value, kind)
+    if isinstance(allowed, Range) and value not in allowed:
+        raise ConfigError(f"`{name}` is `{value}`, but must be {allowed}")
+    if isinstance(allowed, Registry):
+        allowed.check(value)
+    elif isinstance(allowed, tuple) and value not in allowed:
+        raise ConfigError(f"`{name}` is `{value}`, but must be one of {', '.join(allowed)}", suggest(value, allowed))
+    return value
+
+
+def _convert(name: str, value: Any, kind: type) -> Any:
+    """Convert to ``str``, ``int`` or ``float`` without losing anything."""
+    words = {int: "a whole number", float: "a number", str: "a word"}[kind]
+    try:
+        if isinstance(value, bool) or (kind is not str and not isinstance(value, str | int | float)):
+            raise ValueError
+        if kind is int and isinstance(value, float) and value != int(value):
+            raise ValueError
+        return kind(value)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"`{name}` is `{value}`, but must be {words}") from None
+
+
+def raise_together(problems: list[ConfigError]) -> None:
+    """Raise one ``ConfigError`` for several, if there is any."""
+    if problems:
+        hints = [p.hint for p in problems if p.hint]
+        raise ConfigError("; ".join(p.message for p in problems), "; ".join(hints))
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read dotted settings from a TOML file with the sections of ``Config``.
+
+    Raises:
+        ConfigError: The file cannot be read or is no TOML.
+    """
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read `{path}`: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`{path}` is not valid TOML: {error}") from None
+    loose = [name for name, section in data.items() if not isinstance(section, dict)]
+    if loose:
+        raise ConfigError(f"`{loose[0]}` in `{path}` stands outside a section", "sections: [text] [model] [training]")
+    return {f"{s}.{k}": v for s, section in data.items() for k, v in section.items()}
+
+
+def build_config(
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    suggested: Mapping[str, Any] | None = None,
+) -> Config:
+    """Combine the sources of settings: defaults < a corpus's suggestions < preset < file < values.
+
+    Raises:
+        ConfigError: A name is unknown or a value out of range; all problems in one sentence.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"unknown preset `{preset}`", suggest(preset, PRESETS))
+    merged = {**(suggested or {}), **PRESETS.get(preset or "", {})}
+    merged |= read_toml(file) if file is not None else {}
+    merged |= values or {}
+    config = Config().updated(merged)
+    if config.text.val_fraction + config.text.test_fraction >= 1:
+        raise ConfigError("`text.val_fraction` and `text.test_fraction` leave nothing to train on")
+    return config

@@ -1,0 +1,181 @@
+"""How well a run predicts a text, beside what simpler methods reach on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import numpy as np
+
+from charrnn.baselines import compressor_bits, ngram_nats, unigram_nats
+from charrnn.errors import RunError, TextError
+from charrnn.model.network import Network
+from charrnn.model.scoring import ScoredWindow, TextView, score, score_cold
+from charrnn.text.corpus import Corpus
+from charrnn.text.vocabulary import BOUNDARY, Vocabulary
+
+LN2 = log(2)
+BLOCK_CHARS = 1_000
+PREFACE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The cost of a text under a model.
+
+    Args:
+        chars: Characters scored, each exactly once.
+        unseen_chars: Those the vocabulary lacks: scored by the escape and 8 bits per UTF-8 byte.
+        loss: Nats per character.
+        bpc: Bits per character.
+        bpb: Bits per UTF-8 byte of the text.
+        stderr_bpc: Standard error of ``bpc`` over blocks of 1,000 characters; None for fewer than two.
+        context: ``carried``, or ``cold-N`` for windows of N from a state of zeros.
+        baselines: Bits per character of other methods given the same training text; None where that
+            text cannot be found any more.
+    """
+
+    chars: int
+    unseen_chars: int
+    loss: float
+    bpc: float
+    bpb: float
+    stderr_bpc: float | None
+    context: str
+    baselines: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def beaten_by(self) -> list[str]:
+        """Names of the baselines with fewer bits per character than the model."""
+        return [name for name, bpc in self.baselines.items() if bpc is not None and bpc < self.bpc]
+
+
+def evaluate(
+    network: Network,
+    vocabulary: Vocabulary,
+    corpus: Corpus,
+    part: tuple[int, int],
+    *,
+    cold_window: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Score a part of a corpus, every character exactly once.
+
+    Args:
+        network: In evaluation mode, on the device it shall run on.
+        vocabulary: Symbols to ids.
+        corpus: Holds the text.
+        part: Begin and end position.
+        cold_window: Score windows of this many characters from zero state, instead of carrying it.
+        progress: Called with the share done.
+
+    Raises:
+        TextError: There is nothing to score.
+    """
+    view = TextView(corpus.places, corpus.id_table(vocabulary), *part)
+    extra = corpus.extra_nats(vocabulary)
+    total = _Totals(len(view))
+    windows = score_cold(network, view, cold_window) if cold_window else score(network, view)
+    for window in windows:
+        total.add(window, extra)
+        if progress:
+            progress(min(1.0, total.symbols / len(view)))
+    if total.chars == 0:
+        raise TextError("there is no character to score", "choose another `--split`, or name a text")
+    loss = float(total.block_nats.sum()) / total.chars
+    utf8 = _utf8_bytes(corpus, part)
+    return Evaluation(
+        chars=total.chars,
+        unseen_chars=total.unseen,
+        loss=loss,
+        bpc=loss / LN2,
+        bpb=loss / LN2 * total.chars / utf8,
+        stderr_bpc=total.standard_error(),
+        context=f"cold-{cold_window}" if cold_window else "carried",
+    )
+
+
+class _Totals:
+    """Sums over blocks of neighbouring characters, whose costs are not independent."""
+
+    def __init__(self, length: int) -> None:
+        self.block_nats = np.zeros(length // BLOCK_CHARS + 1)
+        self.block_chars = np.zeros(length // BLOCK_CHARS + 1)
+        self.symbols = 0
+        self.unseen = 0
+
+    def add(self, window: ScoredWindow, extra_nats: np.ndarray) -> None:
+        counted = window.place != BOUNDARY
+        extra = extra_nats[window.place[counted]]
+        block = window.index[counted] // BLOCK_CHARS
+        np.add.at(self.block_nats, block, window.nats[counted] + extra)
+        np.add.at(self.block_chars, block, 1)
+        self.symbols += window.place.size
+        self.unseen += int((extra > 0).sum())
+
+    @property
+    def chars(self) -> int:
+        return int(self.block_chars.sum())
+
+    def standard_error(self) -> float | None:
+        full = self.block_chars > BLOCK_CHARS // 2
+        if full.sum() < 2:
+            return None
+        means = self.block_nats[full] / self.block_chars[full] / LN2
+        return float(means.std(ddof=1) / np.sqrt(full.sum()))
+
+
+def _utf8_bytes(corpus: Corpus, part: tuple[int, int]) -> int:
+    return sum(len(piece) for piece in text_bytes(corpus, part))
+
+
+def text_bytes(corpus: Corpus, part: tuple[int, int], piece: int = 1 << 22) -> Iterator[bytes]:
+    """Yield the UTF-8 (or raw) bytes of a part of a corpus, documents joined."""
+    for start in range(*part, piece):
+        yield corpus.text(start, min(start + piece, part[1])).encode("utf-8", "surrogateescape")
+
+
+def baselines(
+    vocabulary: Vocabulary, training: Corpus, train: tuple[int, int], corpus: Corpus, part: tuple[int, int]
+) -> dict[str, float | None]:
+    """Return the bits per character that simpler methods need for a text, given the training text.
+
+    The n-gram and the counts are trained on, and the compressors are given first, the last 64 MiB of
+    the training text.
+
+    Args:
+        vocabulary: The run's, so that unseen characters cost every method the same.
+        training: Holds the training text, at ``train``.
+        train: Begin and end of the training split.
+        corpus: Holds the text to score, at ``part``.
+        part: Begin and end position.
+    """
+    train = (max(train[0], train[1] - PREFACE_BYTES), train[1])
+    known = training.id_table(vocabulary)[training.places[slice(*train)]]
+    places = corpus.places[slice(*part)]
+    ids = corpus.id_table(vocabulary)[places]
+    counted = places != BOUNDARY
+    chars = int(counted.sum())
+    extra = float(corpus.extra_nats(vocabulary)[places].sum())
+    bits: dict[str, float] = {}
+    for name, nats in (("unigram", unigram_nats), ("ngram", ngram_nats)):
+        bits[name] = (float(nats(known, ids, len(vocabulary))[counted].sum()) + extra) / LN2
+    preface, text = b"".join(text_bytes(training, train)), b"".join(text_bytes(corpus, part))
+    bits |= compressor_bits(preface[-PREFACE_BYTES:], text)
+    return {name: total / chars for name, total in bits.items()}
+
+
+def split_part(record: dict[str, Any], split: str) -> tuple[int, int]:
+    """Return the position of a run's split, so that training text cannot be scored by mistake.
+
+    Raises:
+        RunError: The split is unknown, or the run left it empty.
+    """
+    if split not in ("val", "test"):
+        raise RunError(f"unknown split `{split}`", "a run keeps a `val` and a `test` split apart from training")
+    begin, end = record["splits"][split]
+    if end <= begin:
+        raise RunError(f"the run has no {split} split", f"train with `--{split}-fraction 0.05`, or name a text")
+    return begin, end

@@ -1,0 +1,29 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from charrnn.errors import CheckpointError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, flush it to the disk, and rename it.
+
+    Raises:
+        CheckpointError: The disk is full or refuses; what stood at ``path`` before is untouched.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write `{path}`: {error.strerror}", "what was saved there before is still whole"
+        ) from None

@@ -1,0 +1,110 @@
+"""What every recurrent layer can do; a new cell is one file with a subclass of this."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+State = tuple[Tensor, ...]
+"""What one layer carries from one timestep to the next, each (B, H): ``(h, c)`` or ``(h,)``."""
+
+
+class RecurrentLayer(nn.Module):
+    """One recurrent layer. Subclasses also inherit the ``torch.nn`` layer that is their fast path.
+
+    Weights have PyTorch's names, shapes and gate order: ``weight_ih_l0`` (G H, I), ``weight_hh_l0``
+    (G H, H) and a bias for each, so they move to and from ``torch.nn`` unchanged.
+    """
+
+    gate_names: ClassVar[tuple[str, ...]]
+    """Recorded gates, in the order of their rows."""
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    """What is carried."""
+    neuron_kind: ClassVar[str] = "h"
+    """The recorded quantity whose neurons are tested by default."""
+
+    hidden_size: int
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
+    bias_hh_l0: Tensor
+
+    def step(self, gate_input: Tensor, state: State) -> State:
+        """Advance one timestep in plain PyTorch: the definition of the cell.
+
+        Args:
+            gate_input: ``W_ih x + b_ih``, (B, G H).
+            state: The state before this timestep.
+
+        Returns:
+            The state after it; its first tensor is the output.
+        """
+        raise NotImplementedError
+
+    def trace(self, inputs: Tensor, outputs: Tensor, state: State) -> dict[str, Tensor]:
+        """Recompute everything the cell does from what the fast path returned.
+
+        Args:
+            inputs: (T, B, I).
+            outputs: Hidden states for every timestep, (T, B, H).
+            state: The state before the first timestep.
+
+        Returns:
+            Recorded quantities by name, state and gates, each (T, B, H).
+        """
+        raise NotImplementedError
+
+    def initialise(self, forget_bias: float) -> None:
+        """Change the first weights; PyTorch's uniform ones stay where nothing is said."""
+
+    def zero_state(self, batch_size: int) -> State:
+        """Return the state at the begin of a document, each (B, H)."""
+        zeros = self.weight_hh_l0.new_zeros(batch_size, self.hidden_size)
+        return (zeros,) * len(self.state_names)
+
+    def gate_input(self, inputs: Tensor) -> Tensor:
+        """Return ``W_ih x + b_ih``, (…, G H), for inputs (…, I)."""
+        return nn.functional.linear(inputs, self.weight_ih_l0, self.bias_ih_l0)
+
+    def recurrence(self, inputs: Tensor | PackedSequence, state: State) -> tuple[Tensor | PackedSequence, State]:
+        """Run a window on torch's own kernel (oneDNN, cuDNN or ATen).
+
+        Args:
+            inputs: (T, B, I), or a packed sequence of B rows.
+            state: The state before the first timestep.
+
+        Returns:
+            Hidden states for every timestep, (T, B, H) or packed alike, and the state after the last one.
+        """
+        layered = tuple(part.unsqueeze(0) for part in state)
+        # a single-layer torch.nn.RNN or GRU carries a bare tensor, an LSTM a pair
+        outputs, after = self(inputs, layered if len(layered) > 1 else layered[0])
+        after = after if isinstance(after, tuple) else (after,)
+        return outputs, tuple(part.squeeze(0) for part in after)
+
+    def reference(self, inputs: Tensor, state: State, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run a window step by step in plain PyTorch: slow, and what every faster path must equal.
+
+        Args:
+            inputs: (T, B, I).
+            state: The state before the first timestep.
+            reset: Where the state is set to zero before the timestep, (T, B) bool.
+
+        Returns:
+            Hidden states for every timestep, (T, B, H), and the state after the last one.
+        """
+        gate_input = self.gate_input(inputs)
+        outputs = []
+        for t in range(len(inputs)):
+            if reset is not None:
+                state = tuple(part * ~reset[t].unsqueeze(1) for part in state)
+            state = self.step(gate_input[t], state)
+            outputs.append(state[0])
+        return torch.stack(outputs), state
+
+    def _previous(self, outputs: Tensor, state: State) -> Tensor:
+        """Return the hidden states one timestep earlier, (T, B, H)."""
+        return torch.cat([state[0].unsqueeze(0), outputs[:-1]])

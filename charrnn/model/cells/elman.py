@@ -1,0 +1,44 @@
+"""The simple recurrent network.
+
+    h' = tanh(W x + U h + b)      or max(0, ·)
+
+Source: Elman 1990; with rectified units Le, Jaitly & Hinton 2015.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from charrnn.model.cells.base import RecurrentLayer, State
+
+
+class Elman(RecurrentLayer, nn.RNN):
+    """Simple recurrent layer with tanh; it has no gates."""
+
+    gate_names = ()
+    nonlinearity_name: ClassVar[str] = "tanh"
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, nonlinearity=self.nonlinearity_name)
+
+    def step(self, gate_input: Tensor, state: State) -> State:
+        """Advance one timestep; ``gate_input`` is (B, H)."""
+        total = gate_input + nn.functional.linear(state[0], self.weight_hh_l0, self.bias_hh_l0)
+        return (torch.tanh(total) if self.nonlinearity_name == "tanh" else torch.relu(total),)
+
+    def trace(self, inputs: Tensor, outputs: Tensor, state: State) -> dict[str, Tensor]:
+        """Return the hidden states: there is nothing else."""
+        return {"h": outputs}
+
+
+class ElmanReLU(Elman):
+    """Simple recurrent layer with rectified units; the recurrent matrix starts as the identity."""
+
+    nonlinearity_name = "relu"
+
+    def initialise(self, forget_bias: float) -> None:
+        """Start from the identity, which neither grows nor forgets (Le, Jaitly & Hinton 2015)."""
+        nn.init.eye_(self.weight_hh_l0)

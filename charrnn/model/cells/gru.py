@@ -1,0 +1,37 @@
+"""The gated recurrent unit, with the reset gate applied after the recurrent product.
+
+    r, z = σ(W x + b + U h + b')      n = tanh(W_n x + b_n + r ⊙ (U_n h + b'_n))
+    h' = (1 - z) ⊙ n + z ⊙ h          z near 1 keeps
+
+Source: Cho et al. 2014, in the form of cuDNN and ``torch.nn.GRU``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from charrnn.model.cells.base import RecurrentLayer, State
+
+
+class GRU(RecurrentLayer, nn.GRU):
+    """GRU layer; rows of the weights are the gates ``r z n``."""
+
+    gate_names = ("r", "z", "n")
+
+    def step(self, gate_input: Tensor, state: State) -> State:
+        """Advance one timestep; ``gate_input`` is (B, 3H)."""
+        (h,) = state
+        _, z, n = self._gates(gate_input, h)
+        return (n + z * (h - n),)
+
+    def trace(self, inputs: Tensor, outputs: Tensor, state: State) -> dict[str, Tensor]:
+        """Recompute gates in one product over the window."""
+        r, z, n = self._gates(self.gate_input(inputs), self._previous(outputs, state))
+        return {"h": outputs, "r": r, "z": z, "n": n}
+
+    def _gates(self, gate_input: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        recurrent = nn.functional.linear(h, self.weight_hh_l0, self.bias_hh_l0)
+        (r, z, n), (ur, uz, un) = gate_input.chunk(3, dim=-1), recurrent.chunk(3, dim=-1)
+        r, z = torch.sigmoid(r + ur), torch.sigmoid(z + uz)
+        return r, z, torch.tanh(n + r * un)

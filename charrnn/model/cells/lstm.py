@@ -1,0 +1,51 @@
+"""The long short-term memory.
+
+    i, f, o = σ(W x + U h + b)      g = tanh(W x + U h + b)
+    c' = f ⊙ c + i ⊙ g              h' = o ⊙ tanh(c')
+
+Source: Hochreiter & Schmidhuber 1997; forget gate from Gers, Schmidhuber & Cummins 2000.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from charrnn.model.cells.base import RecurrentLayer, State
+
+
+class LSTM(RecurrentLayer, nn.LSTM):
+    """LSTM layer; rows of the weights are the gates ``i f g o``."""
+
+    gate_names = ("i", "f", "g", "o")
+    state_names = ("h", "c")
+    neuron_kind = "c"
+
+    def initialise(self, forget_bias: float) -> None:
+        """Set the forget-gate bias, the sum of PyTorch's two (Jozefowicz et al. 2015 recommend 1)."""
+        rows = slice(self.hidden_size, 2 * self.hidden_size)
+        with torch.no_grad():
+            self.bias_ih_l0[rows] = forget_bias
+            self.bias_hh_l0[rows] = 0.0
+
+    def step(self, gate_input: Tensor, state: State) -> State:
+        """Advance one timestep; ``gate_input`` is (B, 4H)."""
+        h, c = state
+        i, f, g, o = _activate(gate_input + nn.functional.linear(h, self.weight_hh_l0, self.bias_hh_l0))
+        c = f * c + i * g
+        return o * torch.tanh(c), c
+
+    def trace(self, inputs: Tensor, outputs: Tensor, state: State) -> dict[str, Tensor]:
+        """Recompute gates in one product over the window, and c by a scan."""
+        recurrent = nn.functional.linear(self._previous(outputs, state), self.weight_hh_l0, self.bias_hh_l0)
+        i, f, g, o = _activate(self.gate_input(inputs) + recurrent)
+        update, c = i * g, state[1]
+        cells = torch.empty_like(update)
+        for t in range(len(update)):
+            c = torch.addcmul(update[t], f[t], c, out=cells[t])
+        return {"h": outputs, "c": cells, "i": i, "f": f, "g": g, "o": o}
+
+
+def _activate(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    i, f, g, o = gates.chunk(4, dim=-1)
+    return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)

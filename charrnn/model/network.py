@@ -1,0 +1,142 @@
+"""The network: input, recurrent layers, readout."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from charrnn.config import CELLS, ModelConfig
+from charrnn.model.cells.base import RecurrentLayer, State
+from charrnn.model.segments import cut_at_resets
+from charrnn.text.vocabulary import BOUNDARY
+
+NetworkState = tuple[State, ...]
+"""The state of every layer, first layer first."""
+
+
+class Network(nn.Module):
+    """A character language model: ids and state in, logits and state out.
+
+    Reading the document boundary (id 0) sets the state to zero first, so documents never see each
+    other, wherever in a batch they begin.
+
+    Args:
+        config: Settings with nothing left open.
+        vocab_size: Number of ids, V.
+        seed: Fixes the first weights, the same on every device.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, seed: int = 1) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build(config, vocab_size)
+
+    def _build(self, config: ModelConfig, vocab_size: int) -> None:
+        cell: type[RecurrentLayer] = CELLS[config.cell]
+        size, hidden = config.embedding_size, config.hidden_size
+        self.embedding = nn.Embedding(vocab_size, size) if size else None
+        widths = [size or vocab_size] + [hidden] * (config.num_layers - 1)
+        self.layers = nn.ModuleList(cell(width, hidden) for width in widths)
+        self.readout = nn.Linear(hidden, vocab_size)
+        for layer in self.layers:
+            layer.initialise(config.forget_bias)
+
+    @property
+    def num_params(self) -> int:
+        """Number of trained weights."""
+        return sum(p.numel() for p in self.parameters())
+
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """Return the state at the begin of a document, every tensor (B, H)."""
+        return tuple(layer.zero_state(batch_size) for layer in self.layers)
+
+    def forward(
+        self, ids: Tensor, state: NetworkState, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Read a window on the fast path.
+
+        Args:
+            ids: (B, T) int64.
+            state: The state before the first timestep. It is not detached: cutting the graph
+                between windows is the trainer's choice.
+            noise: Source of the dropout masks; without one there is no dropout.
+
+        Returns:
+            Logits of the next id, (B, T, V), and the state after the last timestep.
+        """
+        hidden, state = self.hidden(ids, state, noise)
+        return self.readout(self._drop(hidden, noise)).transpose(0, 1), state
+
+    def hidden(
+        self, ids: Tensor, state: NetworkState, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Return the top layer's hidden states, (T, B, H), and the state after the window."""
+        reset = ids.t() == BOUNDARY  # (T, B)
+        inputs = self.inputs(ids.t())  # (T, B, I)
+        # a reset at the first timestep needs no cut: the state simply starts at zero
+        state = tuple(tuple(part * ~reset[0].unsqueeze(1) for part in layer) for layer in state)
+        if bool(reset[1:].any()):
+            return self._hidden_in_segments(inputs, state, reset, noise)
+        after = []
+        for index, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
+            inputs = self._drop(inputs, noise) if index else inputs
+            inputs, layer_state = layer.recurrence(inputs, layer_state)
+            after.append(layer_state)
+        return inputs, tuple(after)
+
+    def _hidden_in_segments(
+        self, inputs: Tensor, state: NetworkState, reset: Tensor, noise: torch.Generator | None
+    ) -> tuple[Tensor, NetworkState]:
+        segments = cut_at_resets(reset)
+        after = []
+        data = segments.pack(inputs)
+        for index, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
+            data = data._replace(data=self._drop(data.data, noise)) if index else data
+            data, ends = layer.recurrence(data, tuple(segments.begin(part) for part in layer_state))
+            after.append(tuple(segments.end(part) for part in ends))
+        return segments.unpack(data), tuple(after)
+
+    def reference(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Read a window step by step in plain PyTorch; arguments and results as in ``forward``."""
+        reset = ids.t() == BOUNDARY
+        inputs = self.inputs(ids.t())
+        after = []
+        for layer, layer_state in zip(self.layers, state, strict=True):
+            inputs, layer_state = layer.reference(inputs, layer_state, reset)
+            after.append(layer_state)
+        return self.readout(inputs).transpose(0, 1), tuple(after)
+
+    def step(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Read one id per row, (B,), and return the logits of the next, (B, V), and the state."""
+        keep = (ids != BOUNDARY).unsqueeze(1)
+        after = []
+        hidden = None
+        for layer, layer_state in zip(self.layers, state, strict=True):
+            gate_input = self._first_gate_input(ids) if hidden is None else layer.gate_input(hidden)
+            layer_state = layer.step(gate_input, tuple(part * keep for part in layer_state))
+            after.append(layer_state)
+            hidden = layer_state[0]
+        return self.readout(hidden), tuple(after)
+
+    def _first_gate_input(self, ids: Tensor) -> Tensor:
+        layer = self.layers[0]
+        if self.embedding is not None:
+            return layer.gate_input(self.embedding(ids))
+        return layer.weight_ih_l0.t()[ids] + layer.bias_ih_l0
+
+    def inputs(self, ids: Tensor) -> Tensor:
+        """Return what the first layer reads, (…, I), for ids (…)."""
+        if self.embedding is not None:
+            return self.embedding(ids)
+        return nn.functional.one_hot(ids, self.vocab_size).to(self.readout.weight.dtype)
+
+    def _drop(self, values: Tensor, noise: torch.Generator | None) -> Tensor:
+        """Inverted dropout: kept values grow, so evaluation needs no scaling."""
+        keep = 1.0 - self.config.dropout
+        if noise is None or keep == 1.0:
+            return values
+        return values * torch.empty_like(values).bernoulli_(keep, generator=noise).div_(keep)
+

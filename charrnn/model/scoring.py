@@ -1,0 +1,140 @@
+"""The cost of every symbol of a text under a network, each scored exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from charrnn.model.network import Network, NetworkState
+from charrnn.text.vocabulary import BOUNDARY
+
+STREAM_SYMBOLS = 10_000
+MAX_STREAMS = 64
+WARM_UP = 1_000
+WINDOW = 250
+
+
+@dataclass(frozen=True)
+class TextView:
+    """A stretch of a corpus as ids, always beginning with a boundary.
+
+    Args:
+        places: The corpus, (N,).
+        table: Place to id, (U,) int64.
+        start: First position.
+        stop: End.
+    """
+
+    places: np.ndarray
+    table: np.ndarray
+    start: int
+    stop: int
+
+    @property
+    def shift(self) -> int:
+        """1 if a boundary had to be put before a stretch that begins inside a document."""
+        return int(self.start >= self.stop or self.places[self.start] != 0)
+
+    def __len__(self) -> int:
+        return self.stop - self.start + self.shift
+
+    def read(self, begin: int, length: int) -> np.ndarray:
+        """Return places from index ``begin`` of the view on, padded with boundaries past its end, (length,)."""
+        out = np.zeros(length, dtype=np.int64)
+        first = begin - self.shift + self.start
+        lead = max(0, self.start - first)
+        found = self.places[first + lead : min(first + length, self.stop)]
+        out[lead : lead + len(found)] = found
+        return out
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """The cost of some symbols.
+
+    Args:
+        index: Index in the view of each, (S, T).
+        place: Their places; 0 is a boundary or padding and is not to be counted, (S, T).
+        nats: -ln p of each under the network, (S, T) float64.
+    """
+
+    index: np.ndarray
+    place: np.ndarray
+    nats: np.ndarray
+
+
+def score(network: Network, view: TextView) -> Iterator[ScoredWindow]:
+    """Score a text with the context carried from its begin to its end.
+
+    A long text is read as up to 64 streams side by side; each but the first reads the 1,000 symbols
+    before its part to warm up its state, so the result is that of one pass to about 1e-6 nats.
+
+    Args:
+        network: In evaluation mode.
+        view: The text.
+    """
+    symbols = len(view) - 1
+    streams = int(np.clip(symbols // STREAM_SYMBOLS, 1, MAX_STREAMS))
+    rows = -(-symbols // streams)
+    begins = np.arange(streams) * rows
+    state = _warm_state(network, view, begins)
+    for offset in range(0, rows, WINDOW):
+        length = min(WINDOW, rows - offset)
+        places = np.stack([view.read(begin + offset, length + 1) for begin in begins])
+        nats, state = _window(network, view.table[places], state)
+        index = begins[:, None] + offset + np.arange(1, length + 1)
+        last_row = index <= symbols
+        yield ScoredWindow(index, np.where(last_row, places[:, 1:], 0), nats)
+
+
+def score_cold(network: Network, view: TextView, length: int) -> Iterator[ScoredWindow]:
+    """Score a text in windows of ``length`` symbols, each from a state of zeros.
+
+    The first symbol of a window is predicted from the one before it, as nanoGPT's evaluation does.
+    """
+    symbols = len(view) - 1
+    begins = np.arange(0, symbols, length)
+    batch = max(1, 65_536 // length)
+    for first in range(0, len(begins), batch):
+        rows = begins[first : first + batch]
+        places = np.stack([view.read(begin, length + 1) for begin in rows])
+        nats, _ = _window(network, view.table[places], network.initial_state(len(rows)))
+        index = rows[:, None] + np.arange(1, length + 1)
+        yield ScoredWindow(index, np.where(index <= symbols, places[:, 1:], 0), nats)
+
+
+def _warm_state(network: Network, view: TextView, begins: np.ndarray) -> NetworkState:
+    """Return the state of every stream before its first symbol; the first stream starts from zero."""
+    state = network.initial_state(len(begins))
+    if len(begins) == 1:
+        return state
+    places = np.stack([view.read(begin - WARM_UP, WARM_UP) if begin else np.zeros(WARM_UP, int) for begin in begins])
+    with torch.inference_mode():
+        return network.hidden(_tensor(view.table[places], network), state)[1]
+
+
+def _window(network: Network, ids: np.ndarray, state: NetworkState) -> tuple[np.ndarray, NetworkState]:
+    """Return -ln p of ids[:, 1:], (S, T), and the state after reading ids[:, :-1]."""
+    tensor = _tensor(ids, network)
+    with torch.inference_mode():
+        logits, state = network(tensor[:, :-1], state)
+        nats = cross_entropy(logits.flatten(0, 1).float(), tensor[:, 1:].flatten(), reduction="none")
+    return nats.reshape(len(ids), -1).double().cpu().numpy(), state
+
+
+def _tensor(ids: np.ndarray, network: Network) -> torch.Tensor:
+    return torch.from_numpy(ids).to(network.readout.weight.device)
+
+
+def mean_nats(network: Network, view: TextView, extra_nats: np.ndarray) -> tuple[float, int]:
+    """Return the loss of a text in nats per character, and its number of characters."""
+    total, characters = 0.0, 0
+    for window in score(network, view):
+        counted = window.place != BOUNDARY
+        total += float(window.nats[counted].sum() + extra_nats[window.place[counted]].sum())
+        characters += int(counted.sum())
+    return total / max(characters, 1), characters

@@ -1,0 +1,217 @@
+"""Run directories and checkpoints: what is on disk, and how it comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charrnn import __version__
+from charrnn.config import Config
+from charrnn.errors import CharrnnError, CheckpointError, RunError
+from charrnn.files import write_atomically
+from charrnn.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charrnn.model.network import Network
+
+FORMAT = 1
+RUNS = Path("runs")
+MODEL, TRAINER = "model.safetensors", "trainer.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with everything needed to sample, evaluate and inspect it.
+
+    Args:
+        path: The ``.safetensors`` file it came from.
+        network: In evaluation mode, on the CPU.
+        config: The settings of the run.
+        vocabulary: Symbols to ids.
+        corpus: What was trained on: cache key, sources, splits.
+        progress: ``step``, ``epochs``, ``seconds``, ``val_loss``.
+    """
+
+    path: Path
+    network: Network
+    config: Config
+    vocabulary: Vocabulary
+    corpus: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The run's name: that of its directory, or of a file that lies outside any run."""
+        folder = self.path.parent
+        return folder.parent.name if folder.name in ("best", "last") else self.path.stem
+
+
+def find_checkpoint(run: str | Path | None = None, *, last: bool = False) -> Path:
+    """Return the checkpoint file that a user's RUN means.
+
+    Args:
+        run: A run directory, a checkpoint directory, a ``.safetensors`` file, a name under ``runs/``, or
+            None for the newest run that has a checkpoint.
+        last: Take a run directory's last checkpoint instead of its best.
+
+    Raises:
+        RunError: There is no such run, or it has no checkpoint.
+    """
+    if run is None:
+        return _newest(last)
+    for path in (Path(run), RUNS / run):
+        if path.is_file():
+            return path
+        if (path / MODEL).is_file():
+            return path / MODEL
+        if path.is_dir():
+            return _of_directory(path, last)
+    raise RunError(f"there is no run `{run}`", "`charrnn runs list` shows those below `runs/`")
+
+
+def _of_directory(path: Path, last: bool) -> Path:
+    for which in ("last",) if last else ("best", "last"):
+        if (path / which / MODEL).is_file():
+            return path / which / MODEL
+    raise RunError(f"`{path}` has no checkpoint in it", "a run directory holds `best/model.safetensors`")
+
+
+def list_runs(folder: Path = RUNS) -> list[Path]:
+    """Return the run directories that have a checkpoint, the newest first."""
+    found = [path.parent.parent for path in folder.glob(f"*/last/{MODEL}")]
+    return sorted(found, key=lambda path: (path / "last" / MODEL).stat().st_mtime, reverse=True)
+
+
+def _newest(last: bool) -> Path:
+    runs = list_runs()
+    if not runs:
+        raise RunError("there is no run below `runs/` yet", "charrnn train corpus.txt")
+    return _of_directory(runs[0], last)
+
+
+def new_run_directory(name: str | None, default: str, overwrite: bool) -> Path:
+    """Return the directory for a new run.
+
+    Args:
+        name: A name under ``runs/`` or a path; None picks a free name that begins with ``default``.
+        default: The corpus, as a word.
+        overwrite: Whether a directory that already has a checkpoint may be used again.
+
+    Raises:
+        RunError: The directory has a checkpoint in it, and ``overwrite`` is not set.
+    """
+    if name is None:
+        names = [default, *(f"{default}-{n}" for n in range(2, 10_000))]
+        return next(RUNS / n for n in names if not (RUNS / n).exists() or _is_free(RUNS / n))
+    path = Path(name)
+    folder = path if path.is_absolute() or len(path.parts) > 1 else RUNS / name
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"`{folder}` is a file, not a directory")
+    if not overwrite and not _is_free(folder):
+        raise RunError(
+            f"`{folder}` already holds a run", f"`--overwrite` replaces it, `--resume {folder}` continues it"
+        )
+    return folder
+
+
+def _is_free(folder: Path) -> bool:
+    return not any((folder / which / MODEL).exists() for which in ("best", "last"))
+
+
+def save_model(
+    path: Path,
+    network: Network,
+    config: Config,
+    vocabulary: Vocabulary,
+    corpus: Mapping[str, Any],
+    progress: Mapping[str, Any],
+) -> None:
+    """Write a model file that is enough to sample, evaluate and inspect.
+
+    Raises:
+        CheckpointError: The disk is full or refuses; the file that was there before is untouched.
+    """
+    header = {
+        "format": FORMAT,
+        "charrnn": __version__,
+        "config": config.to_json(),
+        "vocabulary": vocabulary.to_json(),
+        "corpus": corpus,
+        "progress": progress,
+    }
+    save_tensors(path, network.state_dict(), header)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write named tensors and a JSON header as one safetensors file."""
+    from safetensors.torch import save
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(contiguous, metadata={"charrnn": json.dumps(header)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the header of a file that ``save_tensors`` wrote.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or not ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = json.loads((file.metadata() or {})["charrnn"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"`{path}` is damaged or no checkpoint: {error}", "was it copied whole?") from None
+    except (KeyError, ValueError, RecursionError):
+        raise CheckpointError(f"`{path}` was not written by charrnn", "it has no charrnn header") from None
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
+        raise CheckpointError(f"`{path}` has a header that charrnn cannot read")
+    if header["format"] > FORMAT:
+        raise CheckpointError(f"`{path}` has format {header['format']}; this charrnn reads up to {FORMAT}")
+    return tensors, header
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Load a model file onto the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, foreign, or its parts do not fit together.
+    """
+    tensors, header = load_tensors(path)
+    try:
+        config = Config.from_json(header["config"])
+        vocabulary = Vocabulary.from_json(header["vocabulary"])
+        corpus, progress = dict(header["corpus"]), dict(header["progress"])
+        network = build_network(config, len(vocabulary), tensors)
+    except CharrnnError as error:
+        raise CheckpointError(f"`{path}` cannot be loaded: {error.message}", error.hint) from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise CheckpointError(f"`{path}` has a header that charrnn cannot read") from None
+    return Checkpoint(path, network, config, vocabulary, corpus, progress)
+
+
+def build_network(config: Config, vocab_size: int, tensors: Mapping[str, Tensor]) -> Network:
+    """Return a network in evaluation mode with the given weights.
+
+    Raises:
+        CheckpointError: A weight is missing, left over, or has another shape than the config says.
+    """
+    import torch
+
+    from charrnn.model.network import Network
+
+    with torch.device("meta"):  # shapes are compared before anything is allocated
+        network = Network(config.model, vocab_size)
+    expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    if expected != found or any(t.dtype != torch.float32 for t in tensors.values()):
+        raise CheckpointError("the weights do not have the names and shapes that the config asks for")
+    network.load_state_dict(dict(tensors), assign=True)
+    return network.eval()

@@ -1,0 +1,200 @@
+"""Files, folders, globs, stdin and corpus names become streams of bytes and of text."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import glob
+import gzip
+import importlib
+import io
+import lzma
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from charrnn.errors import ConfigError, TextError
+from charrnn.text import corpora
+
+PIECE_BYTES = 1 << 20
+
+_DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file, or standard input (``path`` is None)."""
+
+    name: str
+    path: Path | None
+
+
+def find_sources(texts: Iterable[str]) -> list[Source]:
+    """Resolve what a user may call a text, in the order given.
+
+    Args:
+        texts: Files, folders (read recursively in path order), globs, corpus names, ``-`` for stdin.
+
+    Raises:
+        TextError: A text cannot be found, or a folder has no readable text in it.
+        CorpusError: A known corpus has not been downloaded yet.
+    """
+    sources = [source for text in texts for source in _resolve(text)]
+    if sum(source.path is None for source in sources) > 1:
+        raise TextError("standard input `-` was named twice")
+    return sources
+
+
+def _resolve(text: str) -> list[Source]:
+    if text == "-":
+        return [Source("stdin", None)]
+    path = Path(text)
+    if path.is_dir():
+        return _folder(path)
+    if path.exists():
+        return [Source(path.name, path)]
+    if text in corpora.catalogue():
+        return [Source(p.name, p) for p in corpora.locate(corpora.find(text))]
+    matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+    files = [Source(str(p), p) for p in matches if p.is_file()]
+    if files:
+        return files
+    raise TextError(f"`{text}` is no file, folder, glob or corpus name", "`charrnn corpora list` shows the names")
+
+
+def _folder(folder: Path) -> list[Source]:
+    """Every file below a folder that is not hidden and has no NUL byte at its beginning."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _hidden(p.relative_to(folder))]
+    sources = [Source(p.relative_to(folder).as_posix(), p) for p in files if _looks_like_text(p)]
+    if not sources:
+        raise TextError(f"the folder `{folder}` has no text in it", "hidden and binary files are not looked at")
+    return sources
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _looks_like_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(8192)
+    except OSError:
+        return False
+    return bool(head) and (b"\0" not in head or _decompressor(head) is not None)
+
+
+def read_bytes(source: Source) -> Iterator[bytes]:
+    """Yield the bytes of a source in pieces, decompressed where they are compressed.
+
+    Compression is recognised by the first bytes, so it works for stdin and any file name.
+
+    Raises:
+        TextError: The file cannot be read, or its compressed data is damaged.
+    """
+    try:
+        with _open(source) as raw:
+            stream = _decompressed(raw)
+            while piece := stream.read(PIECE_BYTES):
+                yield piece
+    except _DAMAGED as error:
+        reason = getattr(error, "strerror", None) or str(error) or "the compressed data ends too early"
+        raise TextError(f"cannot read `{source.name}`: {reason}") from None
+
+
+def _open(source: Source) -> BinaryIO:
+    if source.path is None:
+        return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
+    return source.path.open("rb")
+
+
+def _decompressed(raw: BinaryIO) -> BinaryIO:
+    opener = _decompressor(raw.peek(8)[:8])
+    return opener(raw) if opener else raw
+
+
+def _decompressor(head: bytes) -> Callable[[BinaryIO], BinaryIO] | None:
+    """Return what opens a compressed stream that begins with ``head``; None for plain bytes."""
+    if head.startswith(b"\x1f\x8b"):
+        return lambda raw: gzip.GzipFile(fileobj=raw)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File
+    if head.startswith(b"\xfd7zXZ\0"):
+        return lzma.LZMAFile
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return _open_zstandard
+    return None
+
+
+def _open_zstandard(raw: BinaryIO) -> BinaryIO:
+    try:
+        return importlib.import_module("compression.zstd").ZstdFile(raw)
+    except ImportError:
+        pass
+    try:
+        zstandard = importlib.import_module("zstandard")
+    except ImportError:
+        raise TextError("reading zstandard needs one more package", "pip install 'charrnn[zst]'") from None
+    return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+
+
+def check_encoding(name: str) -> str:
+    """Return Python's own name of a text encoding.
+
+    Raises:
+        ConfigError: Python knows no such text encoding.
+    """
+    try:
+        info = codecs.lookup(name)
+    except (LookupError, ValueError):
+        info = None
+    if info is None or not info._is_text_encoding:
+        raise ConfigError(f"unknown encoding `{name}`", "for example utf-8, cp1252, latin-1, utf-16, koi8-r, gb18030")
+    return info.name
+
+
+def decode(pieces: Iterable[bytes], encoding: str, newlines: str, name: str) -> Iterator[str]:
+    """Decode pieces of bytes; a byte-order mark at the beginning is dropped.
+
+    Args:
+        pieces: The bytes of one document.
+        encoding: A text encoding that Python knows.
+        newlines: ``keep`` leaves line ends alone, ``lf`` folds CRLF and CR.
+        name: What to call the document in an error.
+
+    Raises:
+        TextError: A byte cannot be decoded; the hint names the encoding that it looks like.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)("strict")
+    folder = io.IncrementalNewlineDecoder(None, translate=True) if newlines == "lf" else None
+    done = 0
+    for piece in chain(pieces, [b""]):
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            raise _undecodable(error, name, encoding, done, piece) from None
+        done += len(piece)
+        yield folder.decode(text, final=not piece) if folder else text
+
+
+def _undecodable(error: UnicodeDecodeError, name: str, encoding: str, done: int, piece: bytes) -> TextError:
+    # error.object is what the decoder held back from the last piece, then this piece
+    offset = done + len(piece) - len(error.object) + error.start
+    byte = error.object[error.start]
+    guess = _guess_encoding(error.object)
+    hint = f"it looks like {guess}: add `--encoding {guess}`" if guess else "name its encoding with `--encoding`"
+    return TextError(
+        f"`{name}` is not {encoding}: byte 0x{byte:02x} at offset {offset:,} cannot be decoded",
+        f"{hint}, or read it as it is with `--symbols bytes`",
+    )
+
+
+def _guess_encoding(sample: bytes) -> str | None:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(sample[:200_000]).best()
+    return best.encoding.replace("_", "-") if best and best.encoding != "utf_8" else None

@@ -1,0 +1,56 @@
+"""Parallel streams of contiguous text, cut into windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Streams:
+    """B rows of contiguous text, read T symbols at a time.
+
+    Row b covers positions ``start + b m … start + (b + 1) m`` with ``m = (stop - start - 1) // B``; the
+    last window of an epoch may be shorter than T, so every row is read whole. At most B - 1 symbols at
+    the very end are left out.
+
+    Args:
+        places: The corpus, (N,).
+        table: Place to id, (U,) int64.
+        start: First position of the split.
+        stop: End of the split.
+        batch_size: Rows, B.
+        seq_len: Symbols per window, T.
+    """
+
+    places: np.ndarray
+    table: np.ndarray
+    start: int
+    stop: int
+    batch_size: int
+    seq_len: int
+
+    @property
+    def row_length(self) -> int:
+        """Symbols that each row reads in one epoch, m."""
+        return (self.stop - self.start - 1) // self.batch_size
+
+    @property
+    def num_windows(self) -> int:
+        """Windows in one epoch."""
+        return -(-self.row_length // self.seq_len)
+
+    def window(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids that are read and, one further, those to predict, each (B, T) int64.
+
+        Raises:
+            IndexError: The epoch has no such window.
+        """
+        if not 0 <= index < self.num_windows:
+            raise IndexError(f"window {index} of {self.num_windows}")
+        begin = self.start + index * self.seq_len
+        length = min(self.seq_len, self.row_length - index * self.seq_len)
+        rows = (begin + b * self.row_length for b in range(self.batch_size))
+        ids = self.table[np.stack([self.places[row : row + length + 1] for row in rows])]
+        return ids[:, :-1], ids[:, 1:]

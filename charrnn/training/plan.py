@@ -1,0 +1,105 @@
+"""The automatic plan: sizes from the amount of text and the budget.
+
+A pure function; the same corpus size, budget and kind of device always give the same plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from charrnn.config import OPTIMIZERS, Config, ModelConfig, TrainingConfig
+from charrnn.errors import TextError
+
+DEFAULT_MINUTES = 10.0
+MIN_SEQ_LEN = 64
+EFFECTIVE_FLOPS = {"cpu": 1.0e11, "mps": 5.0e11, "cuda": 1.0e13}
+"""Useful arithmetic per second in training that the plan counts on: two cores, one small and one large GPU."""
+
+HIDDEN_SIZES = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 1024)
+CHARS_PER_PARAM = 8.0
+"""Training characters, repetitions included, for which one weight is worth its time."""
+
+
+def make_plan(config: Config, train_chars: int, vocab_size: int, device: str) -> Config:
+    """Fill in every setting that was left open.
+
+    Args:
+        config: Settings; what is set stays as it is.
+        train_chars: Characters in the training split.
+        vocab_size: Number of ids, V.
+        device: ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        TextError: The training split is shorter than one window.
+    """
+    training = _budget(config.training)
+    training = _window(training, train_chars, device)
+    hidden = config.model.hidden_size or _hidden_size(training, train_chars, vocab_size, device)
+    layers = config.model.num_layers or 1
+    dropout = config.model.dropout
+    model = replace(config.model, hidden_size=hidden, num_layers=layers, dropout=0.0 if dropout is None else dropout)
+    if dropout is None:
+        model = replace(model, dropout=_dropout(training, train_chars, model, vocab_size, device))
+    if training.learning_rate is None:
+        training = replace(training, learning_rate=OPTIMIZERS[training.optimizer].default_rate)
+    return replace(config, model=model, training=training)
+
+
+def num_params(model: ModelConfig, vocab_size: int) -> int:
+    """Return the weights of the recurrent layers and the readout, biases left out."""
+    gates = {"lstm": 4, "gru": 3}.get(model.cell, 1)
+    hidden, layers = model.hidden_size, model.num_layers
+    first = model.embedding_size or vocab_size
+    recurrent = gates * hidden * (first + hidden + 2 * hidden * (layers - 1))
+    return recurrent + hidden * vocab_size
+
+
+def expected_chars(training: TrainingConfig, train_chars: int, params: int, device: str) -> float:
+    """Return how many characters will be read in the budget, the smallest of all that are set."""
+    limits = []
+    if training.epochs is not None:
+        limits.append(training.epochs * train_chars)
+    if training.steps is not None:
+        limits.append(training.steps * training.batch_size * training.seq_len)
+    if training.minutes is not None:
+        limits.append(training.minutes * 60 * EFFECTIVE_FLOPS[device] / (6 * params))
+    return float(min(limits))
+
+
+def _budget(training: TrainingConfig) -> TrainingConfig:
+    if training.epochs is None and training.steps is None and training.minutes is None:
+        return replace(training, minutes=DEFAULT_MINUTES)
+    return training
+
+
+def _window(training: TrainingConfig, train_chars: int, device: str) -> TrainingConfig:
+    """Choose batch_size and seq_len so that an epoch has windows enough to learn from."""
+    batch_size, seq_len = training.batch_size, training.seq_len
+    seq_len = seq_len or (MIN_SEQ_LEN if device == "cpu" else 128)
+    if batch_size is None:
+        wanted = 16 if device == "cpu" else 128
+        batch_size = max(1, min(wanted, train_chars // (8 * seq_len)))
+    if train_chars < batch_size * seq_len + 1:
+        raise TextError(
+            f"the training text has {train_chars:,} characters, fewer than one window of "
+            f"{batch_size} × {seq_len} (batch_size × seq_len)",
+            "give more text, or a smaller `--batch-size` or `--seq-len`",
+        )
+    return replace(training, batch_size=batch_size, seq_len=seq_len)
+
+
+def _hidden_size(training: TrainingConfig, train_chars: int, vocab_size: int, device: str) -> int:
+    """Choose the widest layer whose weights each see enough characters in the budget."""
+    chosen = HIDDEN_SIZES[0]
+    for size in HIDDEN_SIZES:
+        params = num_params(ModelConfig(hidden_size=size, num_layers=1), vocab_size)
+        if expected_chars(training, train_chars, params, device) >= CHARS_PER_PARAM * params:
+            chosen = size
+    return chosen
+
+
+def _dropout(training: TrainingConfig, train_chars: int, model: ModelConfig, vocab_size: int, device: str) -> float:
+    """Choose dropout by how often the text will be repeated."""
+    params = num_params(model, vocab_size)
+    epochs = expected_chars(training, train_chars, params, device) / train_chars
+    return 0.0 if epochs < 4 else 0.1 if epochs < 8 else 0.25

@@ -1,0 +1,107 @@
+"""Everything that affects the next step, written as one file and read back exactly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charrnn.errors import CheckpointError
+from charrnn.files import write_atomically
+from charrnn.model.network import Network, NetworkState
+from charrnn.runs import FORMAT, TRAINER, load_tensors, save_tensors
+
+
+@dataclass
+class Counters:
+    """Where a run stands.
+
+    Args:
+        step: Optimizer steps done.
+        window: Next window of the epoch.
+        epoch: Epochs completed.
+        evals: Looks at the validation split taken.
+        stale: Looks since the last improvement.
+        best_val_loss: Lowest validation loss so far, nats per character.
+        last_val_loss: The newest one.
+        seconds: Wall time of the run, over all its sittings.
+        trained_chars: Characters in steps that were timed.
+        trained_seconds: Seconds inside those steps.
+        log_bytes: Length of ``log.jsonl`` when this was written.
+        stopped_by: Why the run is over; empty while it is not.
+    """
+
+    step: int = 0
+    window: int = 0
+    epoch: int = 0
+    evals: int = 0
+    stale: int = 0
+    best_val_loss: float | None = None
+    last_val_loss: float | None = None
+    seconds: float = 0.0
+    trained_chars: int = 0
+    trained_seconds: float = 0.0
+    log_bytes: int = 0
+    stopped_by: str = ""
+
+
+def save_trainer(
+    folder: Path, network: Network, optimizer: torch.optim.Optimizer, state: NetworkState, counters: Counters
+) -> None:
+    """Write ``trainer.safetensors``, alone enough to continue, and ``trainer.json`` for people to read."""
+    tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
+    for index, layer in enumerate(state):
+        tensors |= {f"state.{index}.{place}": part for place, part in enumerate(layer)}
+    header = {"format": FORMAT, "counters": asdict(counters)}
+    save_tensors(folder / TRAINER, tensors, header)
+    write_atomically(folder / "trainer.json", json.dumps(header, indent=1).encode())
+
+
+def load_trainer(
+    path: Path, network: Network, optimizer: torch.optim.Optimizer, batch_size: int
+) -> tuple[NetworkState, Counters]:
+    """Put weights and optimizer back in place; return the carried state and the counters.
+
+    Raises:
+        CheckpointError: The file is damaged or belongs to another configuration.
+    """
+    tensors, header = load_tensors(path)
+    try:
+        network.load_state_dict(_below(tensors, "model."))
+        restored = optimizer.state_dict()
+        restored["state"] = _slots(_below(tensors, "optimizer."))
+        optimizer.load_state_dict(restored)
+        state = _state(_below(tensors, "state."), network, batch_size)
+        counters = Counters(**header["counters"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"`{path}` does not fit this run: {error}") from None
+    return state, counters
+
+
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _slots(tensors: dict[str, torch.Tensor]) -> dict[int, dict[str, Any]]:
+    slots: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        index, _, slot = name.partition(".")
+        slots.setdefault(int(index), {})[slot] = value
+    return slots
+
+
+def _state(tensors: dict[str, torch.Tensor], network: Network, batch_size: int) -> NetworkState:
+    empty = network.initial_state(batch_size)
+    state = tuple(
+        tuple(tensors[f"{index}.{place}"].to(part.device) for place, part in enumerate(layer))
+        for index, layer in enumerate(empty)
+    )
+    shapes = [[part.shape for part in layer] for layer in state]
+    if shapes != [[part.shape for part in layer] for layer in empty]:
+        raise ValueError("the carried state has another shape")
+    return state

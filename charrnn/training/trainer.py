@@ -1,0 +1,406 @@
+"""Truncated backpropagation through time, as a generator of events."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
+
+from charrnn.config import OPTIMIZERS, SCHEDULES, Config
+from charrnn.devices import mixed_precision
+from charrnn.errors import CheckpointError, TrainingError
+from charrnn.events import (
+    CheckpointEvent,
+    EndEvent,
+    EvalEvent,
+    Event,
+    PlanEvent,
+    SampleEvent,
+    StepEvent,
+)
+from charrnn.model.network import Network, NetworkState
+from charrnn.model.scoring import TextView, mean_nats
+from charrnn.runs import MODEL, TRAINER, save_model
+from charrnn.sampling import SamplingConfig, Speaker
+from charrnn.text.corpus import Corpus
+from charrnn.text.splits import Splits, count_characters
+from charrnn.text.streams import Streams
+from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.optimizers import parameter_groups
+from charrnn.training.schedules import warmed_up
+from charrnn.training.state import Counters, load_trainer, save_trainer
+
+REPORT_STEPS = 10
+"""The loss is read, checked and reported every so many steps (and at each of the first ones)."""
+WARM_UP_STEPS = 10
+"""Steps left out of ``chars_per_second``."""
+SAVE_SECONDS = 60.0
+EVAL_SHARE = 0.05
+"""With a time budget, the largest share of it that looks at the validation split may take."""
+SAMPLE_CHARS = 160
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run trains on and with; everything here is on disk before the first step."""
+
+    folder: Path
+    config: Config
+    corpus: Corpus
+    splits: Splits
+    vocabulary: Vocabulary
+    texts: tuple[str, ...] = ()
+    """Absolute paths or names that the text was read from."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps about its text."""
+        kept = ("key", "kind", "sources", "characters", "documents")
+        info = {name: self.corpus.info[name] for name in kept}
+        return {**info, "texts": list(self.texts), "splits": self.splits.to_json()}
+
+
+@dataclass
+class Trainer:
+    """Trains a network and tells what happens.
+
+    Args:
+        job: What to train on and with.
+        device: Where.
+        precision: ``fp32`` or ``bf16`` for matrix products; weights and carried state are fp32.
+        started: ``time.monotonic()`` when the command began; the time budget counts from there.
+        initial: Weights to begin with, instead of random ones.
+    """
+
+    job: Job
+    device: torch.device
+    precision: str = "fp32"
+    started: float = field(default_factory=time.monotonic)
+    initial: Network | None = None
+
+    def __post_init__(self) -> None:
+        config = self.job.config
+        network = self.initial or Network(config.model, len(self.job.vocabulary), config.training.seed)
+        self.network = network.to(self.device)
+        recipe = OPTIMIZERS[config.training.optimizer]
+        groups = parameter_groups(self.network, config.training.weight_decay)
+        self.optimizer = recipe.build(groups, config.training.learning_rate)
+        self.schedule = SCHEDULES[config.training.schedule]
+        splits, training = self.job.splits, config.training
+        self.table = self.job.corpus.id_table(self.job.vocabulary)
+        self.streams = Streams(
+            self.job.corpus.places, self.table, *splits.train, training.batch_size, training.seq_len
+        )
+        self.val = TextView(self.job.corpus.places, self.table, *splits.val) if splits.val[1] > splits.val[0] else None
+        self.counters = Counters()
+        self.state: NetworkState = self.network.initial_state(training.batch_size)
+        self._noise = torch.Generator(self.device)
+        self._stop_reason = ""
+        self._seconds_before = 0.0
+        self._eval_seconds = 0.0
+        self._slowest_eval = 0.0
+        self._saved_at = 0.0
+
+    def resume(self) -> None:
+        """Continue exactly where ``last/`` was written.
+
+        Raises:
+            CheckpointError: The checkpoint is damaged or belongs to another configuration.
+        """
+        path = self.job.folder / "last" / TRAINER
+        batch_size = self.job.config.training.batch_size
+        self.state, self.counters = load_trainer(path, self.network, self.optimizer, batch_size)
+        self._seconds_before = self.counters.seconds
+
+    def request_stop(self, reason: str = "interrupted") -> None:
+        """Ask to stop after the step in progress; everything is saved first."""
+        self._stop_reason = reason
+
+    def events(self) -> Iterator[Event]:
+        """Train until a budget is used up; yield what happens, and log it to ``log.jsonl``.
+
+        Raises:
+            TrainingError: The loss is not finite any more; ``last/`` and ``best/`` are from before.
+            CheckpointError: A checkpoint cannot be written; the one before is still whole.
+        """
+        if self.counters.stopped_by not in ("", "interrupted"):
+            yield self._end_event()
+            return
+        self.counters.stopped_by = ""
+        with _Log(self.job.folder / "log.jsonl", self.counters.log_bytes) as log:
+            for event in self._run():
+                if isinstance(event, CheckpointEvent) and event.which == "last":
+                    # the log is cut back to here on resume, so this line comes after it
+                    self._save_last(log.size)
+                log.write(event)
+                yield event
+
+    def _run(self) -> Iterator[Event]:
+        yield self._plan_event()
+        if self.counters.step == 0:
+            self._save_best()
+            yield self._checkpoint("last")
+        while not (reason := self._finished()):
+            report = self._train_step()
+            if report is not None:
+                yield report
+            if self._eval_due():
+                yield from self._evaluate()
+                yield self._checkpoint("last")
+                yield SampleEvent(self.counters.step, self._sample())
+            elif self._elapsed() - self._saved_at > SAVE_SECONDS:
+                self._check_finite()
+                yield self._checkpoint("last")
+        if self._evals_wanted() > self.counters.evals and reason != "interrupted":
+            yield from self._evaluate()
+        if self.val is None:
+            self._save_best()
+        self._check_finite()
+        self.counters.stopped_by = reason
+        yield self._checkpoint("last")
+        yield self._end_event()
+
+    # -- one step -----------------------------------------------------------------------------
+
+    def _train_step(self) -> StepEvent | None:
+        counters, training = self.counters, self.job.config.training
+        begun = time.monotonic()
+        ids, targets = (torch.from_numpy(a).to(self.device) for a in self.streams.window(counters.window))
+        rate = self._set_learning_rate()
+        noise = self._noise.manual_seed(_mix(training.seed, counters.step))
+        self.network.train()
+        with mixed_precision(self.device, self.precision):
+            logits, state = self.network(ids, self.state, noise)
+        loss = cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = clip_grad_norm_(self.network.parameters(), training.grad_clip)
+        self.optimizer.step()
+        self.state = tuple(tuple(part.detach().float() for part in layer) for layer in state)
+        self._advance()
+        event = None
+        if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
+            event = self._step_event(loss.item(), rate, norm.item())
+        if counters.step > WARM_UP_STEPS:
+            counters.trained_chars += ids.numel()
+            counters.trained_seconds += time.monotonic() - begun
+        return event
+
+    def _set_learning_rate(self) -> float:
+        training = self.job.config.training
+        progress = self._progress(self.counters.step + 0.5)
+        factor = warmed_up(self.schedule(progress), progress, training.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = training.learning_rate * factor
+        return training.learning_rate * factor
+
+    def _advance(self) -> None:
+        """Move to the next window; a new epoch begins from a state of zeros."""
+        self.counters.step += 1
+        self.counters.window += 1
+        if self.counters.window == self.streams.num_windows:
+            self.counters.window = 0
+            self.counters.epoch += 1
+            self.state = self.network.initial_state(self.job.config.training.batch_size)
+
+    # -- budget -------------------------------------------------------------------------------
+
+    def _elapsed(self) -> float:
+        return self._seconds_before + time.monotonic() - self.started
+
+    def _epochs(self, step: float) -> float:
+        return step / self.streams.num_windows
+
+    def _progress(self, step: float) -> float:
+        """Return the share of the budget that is used, in [0, 1]; only ``minutes`` reads the clock."""
+        training = self.job.config.training
+        shares = [0.0]
+        if training.steps is not None:
+            shares.append(step / training.steps)
+        if training.epochs is not None:
+            shares.append(step / max(1, round(training.epochs * self.streams.num_windows)))
+        if training.minutes is not None:
+            reserve = 1.5 * self._slowest_eval + 1.0
+            shares.append(self._elapsed() / max(training.minutes * 60 - reserve, 0.001))
+        return min(1.0, max(shares))
+
+    def _finished(self) -> str:
+        """Return why training is over, or nothing."""
+        training, counters = self.job.config.training, self.counters
+        if self._stop_reason:
+            return self._stop_reason
+        if training.patience and counters.stale >= training.patience:
+            return "patience"
+        if self._progress(counters.step) < 1:
+            return ""
+        if training.steps is not None and counters.step >= training.steps:
+            return "steps"
+        if training.epochs is not None and self._epochs(counters.step) >= training.epochs - 1e-9:
+            return "epochs"
+        return "minutes" if training.minutes is not None else "epochs"
+
+    # -- validation ---------------------------------------------------------------------------
+
+    def _evals_wanted(self) -> int:
+        if self.val is None:
+            return 0
+        return int(self._progress(self.counters.step) * self.job.config.training.num_evals + 1e-9)
+
+    def _eval_due(self) -> bool:
+        wanted = self._evals_wanted()
+        if wanted <= self.counters.evals:
+            return False
+        timed = self.job.config.training.minutes is not None
+        last = wanted == self.job.config.training.num_evals
+        return last or not timed or self._eval_seconds <= EVAL_SHARE * self._elapsed()
+
+    def _evaluate(self) -> Iterator[Event]:
+        begun = time.monotonic()
+        self.network.eval()
+        extra = self.job.corpus.extra_nats(self.job.vocabulary)
+        loss, chars = mean_nats(self.network, self.val, extra)
+        if not math.isfinite(loss):
+            self._diverged()
+        counters = self.counters
+        best = counters.best_val_loss is None or loss < counters.best_val_loss
+        counters.evals, counters.last_val_loss = self._evals_wanted(), loss
+        counters.stale = 0 if best else counters.stale + 1
+        if best:
+            counters.best_val_loss = loss
+            self._save_best()
+        spent = time.monotonic() - begun
+        self._eval_seconds += spent
+        self._slowest_eval = max(self._slowest_eval, spent)
+        yield EvalEvent(counters.step, loss, loss / math.log(2), chars, best, self._elapsed())
+
+    def _check_finite(self) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
+            self._diverged()
+
+    def _diverged(self) -> None:
+        folder, rate = self.job.folder, self.job.config.training.learning_rate
+        raise TrainingError(
+            f"training diverged: the loss is not finite any more at step {self.counters.step}",
+            f"`{folder}` still holds the last good checkpoint; train again with `--learning-rate {rate / 3:.1g}`",
+        )
+
+    def _sample(self) -> str:
+        self.network.eval()
+        speaker = Speaker(self.network, self.job.vocabulary, SamplingConfig(temperature=0.8))
+        return "".join(speaker.characters("", SAMPLE_CHARS, self.job.config.training.seed))
+
+    # -- saving -------------------------------------------------------------------------------
+
+    def _save_best(self) -> None:
+        self._save_model("best")
+
+    def _save_last(self, log_bytes: int) -> None:
+        self.counters.log_bytes = log_bytes
+        self.counters.seconds = self._elapsed()
+        self._save_model("last")
+        save_trainer(self.job.folder / "last", self.network, self.optimizer, self.state, self.counters)
+        self._saved_at = self._elapsed()
+
+    def _save_model(self, which: str) -> None:
+        job, counters = self.job, self.counters
+        progress = {"step": counters.step, "epochs": self._epochs(counters.step), "seconds": self._elapsed()}
+        progress["val_loss"] = counters.best_val_loss if which == "best" else counters.last_val_loss
+        save_model(job.folder / which / MODEL, self.network, job.config, job.vocabulary, job.record, progress)
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _step_event(self, loss: float, rate: float, norm: float) -> StepEvent:
+        if not math.isfinite(loss):
+            self._diverged()
+        step = self.counters.step
+        return StepEvent(
+            step,
+            self._epochs(step),
+            loss,
+            rate,
+            norm,
+            self._elapsed(),
+            self._chars_per_second(),
+            self._progress(step),
+        )
+
+    def _chars_per_second(self) -> float:
+        return self.counters.trained_chars / max(self.counters.trained_seconds, 1e-9)
+
+    def _checkpoint(self, which: str) -> CheckpointEvent:
+        return CheckpointEvent(self.counters.step, which, self._elapsed())
+
+    def _plan_event(self) -> PlanEvent:
+        job = self.job
+        chars = (count_characters(job.corpus, part) for part in (job.splits.train, job.splits.val, job.splits.test))
+        return PlanEvent(
+            self.counters.step,
+            job.config.to_json(),
+            self.network.num_params,
+            *chars,
+            len(job.vocabulary),
+            f"{self.device.type} {self.precision}",
+        )
+
+    def _end_event(self) -> EndEvent:
+        best = self.counters.best_val_loss
+        return EndEvent(
+            self.counters.step,
+            str(self.job.folder),
+            self._epochs(self.counters.step),
+            self._elapsed() if self._seconds_before == 0 or self.counters.stopped_by == "" else self.counters.seconds,
+            self._chars_per_second(),
+            self.network.num_params,
+            best,
+            None if best is None else best / math.log(2),
+            self.counters.stopped_by,
+        )
+
+
+def _mix(seed: int, step: int) -> int:
+    """Return a seed for one step, so that dropout masks depend on nothing but the step's number."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+class _Log:
+    """``log.jsonl``, cut back to what a checkpoint knew of it."""
+
+    def __init__(self, path: Path, keep_bytes: int) -> None:
+        self.path = path
+        self._guard(lambda: self._open(keep_bytes))
+
+    def _open(self, keep_bytes: int) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("ab")
+        self._file.truncate(keep_bytes)
+        self.size = keep_bytes
+
+    def write(self, event: Event) -> None:
+        line = json.dumps(event.to_json()).encode() + b"\n"
+        self._guard(lambda: (self._file.write(line), self._file.flush()))
+        self.size += len(line)
+
+    def _guard(self, action: Any) -> None:
+        try:
+            action()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write `{self.path}`: {error.strerror}", "the last checkpoint is still whole"
+            ) from None
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
