@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -33,7 +33,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return ``fp32``, ``bf16`` or ``fp16`` for a device; ``auto`` is bf16 on CUDA, else fp32.
+    """Return ``fp32`` or ``bf16`` for a device; ``auto`` is bf16 on CUDA, else fp32.
 
     Raises:
         ConfigError: The name is unknown, or the device cannot train with it.
@@ -57,5 +57,4 @@ def mixed_precision(device: torch.device, precision: str) -> AbstractContextMana
 
     if precision == "fp32":
         return nullcontext()
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return torch.autocast(device.type, dtype=dtype)
+    return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -12,6 +12,8 @@ from charrnn import __version__
 from charrnn.config import Config
 from charrnn.errors import CharrnnError, CheckpointError, RunError
 from charrnn.files import write_atomically
+from charrnn.text.corpus import Corpus, load_corpus, open_corpus
+from charrnn.text.reading import find_sources
 from charrnn.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -123,6 +125,19 @@ def _is_free(folder: Path) -> bool:
     return not any((folder / which / MODEL).exists() for which in ("best", "last"))
 
 
+def start_directory(folder: Path, config: Config, vocabulary: Vocabulary, corpus: Mapping[str, Any]) -> None:
+    """Write the resolved config and the vocabulary, and clear what an overwritten run left behind.
+
+    Raises:
+        CheckpointError: The disk is full or refuses.
+    """
+    for path in (*folder.glob("best/*"), *folder.glob("last/*")):
+        path.unlink()
+    record = {"format": FORMAT, "config": config.to_json(), "corpus": corpus}
+    write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
+    write_atomically(folder / "vocabulary.json", json.dumps(vocabulary.to_json()).encode())
+
+
 def save_model(
     path: Path,
     network: Network,
@@ -215,3 +230,16 @@ def build_network(config: Config, vocab_size: int, tensors: Mapping[str, Tensor]
         raise CheckpointError("the weights do not have the names and shapes that the config asks for")
     network.load_state_dict(dict(tensors), assign=True)
     return network.eval()
+
+
+def find_corpus(checkpoint: Checkpoint) -> Corpus | None:
+    """Return the text a run was trained on, from the cache or read again; None if it is gone or changed."""
+    record = checkpoint.corpus
+    cached = load_corpus(str(record.get("key", "")))
+    if cached is not None or "-" in record.get("texts", ["-"]):
+        return cached
+    try:
+        corpus = open_corpus(find_sources(record["texts"]), checkpoint.config.text)
+    except CharrnnError:
+        return None
+    return corpus if corpus.info["key"] == record.get("key") else None

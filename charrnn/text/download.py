@@ -198,7 +198,6 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler(),
-        request.UnknownHandler(),
         request.HTTPHandler(),
         request.HTTPSHandler(),
         request.HTTPDefaultErrorHandler(),
@@ -215,7 +214,8 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
                 raise _RangeRefused(_content_range(error.headers)[1]) from error
             reason = " ".join(str(error.reason).split())
         raise CorpusError(f"`{url}` answered {error.code} {reason}", _CHANGED_HINT) from error
-    except (URLError, OSError, http.client.HTTPException) as error:
+    # ValueError: a redirect to an address that cannot be parsed.
+    except (URLError, OSError, http.client.HTTPException, ValueError) as error:
         raise _network_error(url, error) from error
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from charrnn.events import (
 )
 from charrnn.model.network import Network, NetworkState
 from charrnn.model.scoring import TextView, mean_nats
-from charrnn.runs import MODEL, TRAINER, save_model
+from charrnn.runs import MODEL, TRAINER, save_model, start_directory
 from charrnn.sampling import SamplingConfig, Speaker
 from charrnn.text.corpus import Corpus
 from charrnn.text.splits import Splits, count_characters
@@ -101,6 +101,7 @@ class Trainer:
             self.job.corpus.places, self.table, *splits.train, training.batch_size, training.seq_len
         )
         self.val = TextView(self.job.corpus.places, self.table, *splits.val) if splits.val[1] > splits.val[0] else None
+        self._step_limits = self._limits()
         self.counters = Counters()
         self.state: NetworkState = self.network.initial_state(training.batch_size)
         self._noise = torch.Generator(self.device)
@@ -109,6 +110,14 @@ class Trainer:
         self._eval_seconds = 0.0
         self._slowest_eval = 0.0
         self._saved_at = 0.0
+
+    def _limits(self) -> dict[str, int]:
+        """Return the budgets that are counted in steps."""
+        training = self.job.config.training
+        limits = {"steps": training.steps} if training.steps is not None else {}
+        if training.epochs is not None:
+            limits["epochs"] = max(1, round(training.epochs * self.streams.num_windows))
+        return limits
 
     def resume(self) -> None:
         """Continue exactly where ``last/`` was written.
@@ -133,15 +142,18 @@ class Trainer:
             CheckpointError: A checkpoint cannot be written; the one before is still whole.
         """
         if self.counters.stopped_by not in ("", "interrupted"):
-            yield self._end_event()
+            yield self._end_event(self.counters.seconds)
             return
         self.counters.stopped_by = ""
+        if self.counters.step == 0:
+            start_directory(self.job.folder, self.job.config, self.job.vocabulary, self.job.record)
         with _Log(self.job.folder / "log.jsonl", self.counters.log_bytes) as log:
             for event in self._run():
                 if isinstance(event, CheckpointEvent) and event.which == "last":
                     # the log is cut back to here on resume, so this line comes after it
                     self._save_last(log.size)
-                log.write(event)
+                if not isinstance(event, PlanEvent):  # config.json has it
+                    log.write(event)
                 yield event
 
     def _run(self) -> Iterator[Event]:
@@ -167,7 +179,7 @@ class Trainer:
         self._check_finite()
         self.counters.stopped_by = reason
         yield self._checkpoint("last")
-        yield self._end_event()
+        yield self._end_event(self._elapsed())
 
     # -- one step -----------------------------------------------------------------------------
 
@@ -222,31 +234,25 @@ class Trainer:
 
     def _progress(self, step: float) -> float:
         """Return the share of the budget that is used, in [0, 1]; only ``minutes`` reads the clock."""
-        training = self.job.config.training
-        shares = [0.0]
-        if training.steps is not None:
-            shares.append(step / training.steps)
-        if training.epochs is not None:
-            shares.append(step / max(1, round(training.epochs * self.streams.num_windows)))
-        if training.minutes is not None:
-            reserve = 1.5 * self._slowest_eval + 1.0
-            shares.append(self._elapsed() / max(training.minutes * 60 - reserve, 0.001))
-        return min(1.0, max(shares))
+        shares = [step / limit for limit in self._step_limits.values()]
+        return min(1.0, max([*shares, self._time_share()]))
+
+    def _time_share(self) -> float:
+        minutes = self.job.config.training.minutes
+        if minutes is None:
+            return 0.0
+        reserve = 1.5 * self._slowest_eval + 1.0
+        return self._elapsed() / max(minutes * 60 - reserve, 0.001)
 
     def _finished(self) -> str:
         """Return why training is over, or nothing."""
-        training, counters = self.job.config.training, self.counters
+        patience = self.job.config.training.patience
         if self._stop_reason:
             return self._stop_reason
-        if training.patience and counters.stale >= training.patience:
+        if patience and self.counters.stale >= patience:
             return "patience"
-        if self._progress(counters.step) < 1:
-            return ""
-        if training.steps is not None and counters.step >= training.steps:
-            return "steps"
-        if training.epochs is not None and self._epochs(counters.step) >= training.epochs - 1e-9:
-            return "epochs"
-        return "minutes" if training.minutes is not None else "epochs"
+        reached = [name for name, limit in self._step_limits.items() if self.counters.step >= limit]
+        return reached[0] if reached else "minutes" if self._time_share() >= 1 else ""
 
     # -- validation ---------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ class Trainer:
         if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
             self._diverged()
 
-    def _diverged(self) -> None:
+    def _diverged(self) -> NoReturn:
         folder, rate = self.job.folder, self.job.config.training.learning_rate
         raise TrainingError(
             f"training diverged: the loss is not finite any more at step {self.counters.step}",
@@ -351,13 +357,13 @@ class Trainer:
             f"{self.device.type} {self.precision}",
         )
 
-    def _end_event(self) -> EndEvent:
+    def _end_event(self, seconds: float) -> EndEvent:
         best = self.counters.best_val_loss
         return EndEvent(
             self.counters.step,
             str(self.job.folder),
             self._epochs(self.counters.step),
-            self._elapsed() if self._seconds_before == 0 or self.counters.stopped_by == "" else self.counters.seconds,
+            seconds,
             self._chars_per_second(),
             self.network.num_params,
             best,
@@ -389,7 +395,7 @@ class _Log:
         self._guard(lambda: (self._file.write(line), self._file.flush()))
         self.size += len(line)
 
-    def _guard(self, action: Any) -> None:
+    def _guard(self, action: Callable[[], object]) -> None:
         try:
             action()
         except OSError as error:

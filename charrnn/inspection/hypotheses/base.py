@@ -21,6 +21,7 @@ ANY = PROSE | CODE
 _TAB_STOP = 8
 _SAMPLE_CHARS = 2_000_000
 _DEFAULT_WRAP = 80
+_LONGEST_CODE_LINE = 200
 # Shares of the non-blank lines; running prose stays below .02 and source files lie above .2.
 _CODE_SHARE = 0.12
 
@@ -31,7 +32,8 @@ _PYTHON_LINE = re.compile(
 )
 _C_LINE = re.compile(
     r"\s*(?:#\s*(?:include|define|undef|if|ifdef|ifndef|elif|else|endif|pragma)\b|/\*|\*/|//"
-    r"|\}.*$|.*[\w)\s]\{\s*$|.*(?:[()=\]]|->|\+\+|--).*;\s*(?:/[/*].*)?$|(?:[\w*]+\s+)+\*?\w+;\s*$|\{\s*$)"
+    r"|\}.*$|.*[\w)\s]\{\s*$|.*(?:[()=\]]|->|\+\+|--).*;\s*(?:/[/*].*)?$|\{\s*$"
+    r"|(?:static|const|struct|unsigned|int|char|void|return|break|goto)\b.*;\s*$)"
 )
 
 
@@ -84,7 +86,8 @@ def profile_text(text: str) -> TextProfile:
 
 
 def _kind(lines: list[str]) -> str:
-    lines = [line for line in lines if line.strip()]
+    # Lines of code are short, and the patterns are slow on a line as long as a book.
+    lines = [line[:_LONGEST_CODE_LINE] for line in lines if line.strip()]
     share = {
         "python": sum(bool(_PYTHON_LINE.match(line)) for line in lines) / max(len(lines), 1),
         "c": sum(bool(_C_LINE.match(line)) for line in lines) / max(len(lines), 1),

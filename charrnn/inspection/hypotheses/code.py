@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +17,7 @@ from charrnn.inspection.hypotheses.base import (
     PYTHON,
     C,
     Hypothesis,
+    Labeller,
     TextProfile,
     tab_widths,
 )
@@ -30,21 +31,21 @@ _DIRECTIVE_HEAD = re.compile(r"#[ \t]*\Z")
 _PYTHON_CONDITION = re.compile(r"^[ \t]*(?:if|elif|while)\b", re.MULTILINE)
 _PYTHON_LINE = re.compile(r"^([ \t]*)(?:((?:async[ \t]+)?def|class)(?=[ \t])|(?=[^\s#]))", re.MULTILINE)
 
-_C_KEYWORDS = (
-    "auto break case char const continue default do double else enum extern float for goto if inline int "
-    "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
-    "volatile while"
-).split()
+_C_KEYWORDS = """
+    auto break case char const continue default do double else enum extern float for goto if inline int
+    long register restrict return short signed sizeof static struct switch typedef union unsigned void
+    volatile while
+"""
 
 
-def _prefixes(words: list[str]) -> frozenset[str]:
+def _prefixes(words: Iterable[str]) -> frozenset[str]:
     return frozenset(word[:length] for word in words for length in range(1, len(word) + 1))
 
 
-_KEYWORD_PREFIXES = {"c": _prefixes(_C_KEYWORDS), "python": _prefixes(keyword.kwlist)}
+_KEYWORD_PREFIXES = {"c": _prefixes(_C_KEYWORDS.split()), "python": _prefixes(keyword.kwlist)}
 
 
-def _along_line(text: str, values_of_run) -> Floats:
+def _along_line(text: str, values_of_run: Callable[[str], tuple[int, ...]]) -> Floats:
     """Give each leading run of a line its values, and the rest of the line the last of them."""
     values = np.zeros(len(text) + 1, dtype=np.int64)
     events = arrays.newlines(code_points(text))
@@ -150,7 +151,7 @@ def _begins_line(text: str, outermost: Bools, keyword_match: re.Match[str]) -> b
     return bool(outermost[keyword_match.end() - 1]) and not lexers.continues(text, keyword_match.start())
 
 
-def _state_label(*states: int):
+def _state_label(*states: int) -> Labeller:
     def label(text: str, profile: TextProfile) -> Floats:
         return np.isin(lex(text, profile.kind).state, states).astype(np.float32)
 
@@ -225,7 +226,7 @@ def _declarations(text: str) -> Iterator[tuple[int, int]]:
             yield line.end(2), len(indents)
 
 
-def _hypothesis(name: str, type: str, kinds: frozenset[str], definition: str, label) -> Hypothesis:
+def _hypothesis(name: str, type: str, kinds: frozenset[str], definition: str, label: Labeller) -> Hypothesis:
     return Hypothesis(name, type, kinds, definition, False, label)
 
 

@@ -1,8 +1,8 @@
 """Where the strings and comments of Python and C are, as far as the text read so far can tell.
 
 A regular expression finds the tokens and paints them. Each label depends on the characters up to it only:
-the first ``/`` of a comment is still code, and the second quote of ``\"\"\"`` closes an empty string, until the
-third one shows that it did not.
+the first slash of a comment is still code, and the second quote of a triple one closes an empty string,
+until the third one shows that it did not.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def _in_wiki_link(text: str, profile: TextProfile) -> Floats:
     return _bounded(text, ((match.start() + 1, match.end()) for match in _WIKI_LINK.finditer(text)))
 
 
-def _bounded(text: str, spans) -> Floats:
+def _bounded(text: str, spans: Iterable[tuple[int, int]]) -> Floats:
     age = arrays.span_age(len(text), spans)
     return arrays.masked(age >= 0, age >= LONGEST_SPAN)
 

@@ -62,8 +62,7 @@ class RecurrentLayer(nn.Module):
 
     def zero_state(self, batch_size: int) -> State:
         """Return the state at the begin of a document, each (B, H)."""
-        zeros = self.weight_hh_l0.new_zeros(batch_size, self.hidden_size)
-        return (zeros,) * len(self.state_names)
+        return tuple(self.weight_hh_l0.new_zeros(batch_size, self.hidden_size) for _ in self.state_names)
 
     def gate_input(self, inputs: Tensor) -> Tensor:
         """Return ``W_ih x + b_ih``, (…, G H), for inputs (…, I)."""

@@ -1,0 +1,142 @@
+"""What a notebook uses, and what the commands wrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charrnn import evaluation
+from charrnn.devices import resolve_device
+from charrnn.errors import ConfigError, RunError
+from charrnn.evaluation import Evaluation
+from charrnn.events import Event
+from charrnn.runs import Checkpoint, find_checkpoint, find_corpus, load_checkpoint
+from charrnn.sampling import SamplingConfig, Speaker, until
+from charrnn.text.corpus import open_corpus
+from charrnn.text.reading import find_sources
+from charrnn.training.start import start
+
+
+class Run:
+    """A trained run, loaded.
+
+    Args:
+        checkpoint: What was read from disk.
+        device: Where the network shall run.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        self.checkpoint = checkpoint
+        self.network = checkpoint.network.to(device)
+        self.vocabulary = checkpoint.vocabulary
+        self.config = checkpoint.config
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.checkpoint.name
+
+    def stream(
+        self, length: int = 500, *, prompt: str = "", seed: int = 1, stop: Sequence[str] = (), stream: int = 0, **how: Any
+    ) -> Iterator[str]:
+        """Yield text as it is made; arguments as for ``sample``, ``stream`` numbers the sample."""
+        if length < 0:
+            raise ConfigError(f"`length` is `{length}`, but must be at least 0")
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"`seed` is `{seed}`, but must be at least 0 and below 2**64")
+        if "" in stop:
+            raise ConfigError("`stop` is empty", "give the text to stop at")
+        speaker = Speaker(self.network, self.vocabulary, SamplingConfig(**how))
+        if prompt and len(self.vocabulary.unknown(prompt)) == len(set(prompt)):
+            known = "".join(chr(symbol) for symbol in self.vocabulary.symbols if chr(symbol).isprintable())
+            raise ConfigError(f"the model knows no character of the prompt `{prompt}`", f"it knows: {known[:200]}")
+        return until(speaker.characters(prompt, length, seed, stream), tuple(stop))
+
+    def sample(self, length: int = 500, **how: Any) -> str:
+        """Return generated text, without the prompt.
+
+        Args:
+            length: Characters to generate (with bytes: symbols).
+            how: ``prompt`` (unknown characters are skipped), ``seed``, ``stop`` (strings that end the
+                text, left out), and the fields of ``SamplingConfig``.
+
+        Raises:
+            ConfigError: A value is out of range, or the model knows no character of the prompt.
+        """
+        return "".join(self.stream(length, **how))
+
+    def evaluate(
+        self,
+        texts: Sequence[str] = (),
+        *,
+        split: str = "val",
+        cold_window: int | None = None,
+        baselines: bool = True,
+        progress: Callable[[float], None] | None = None,
+    ) -> Evaluation:
+        """Score texts whole, or a split of the run's own text.
+
+        Args:
+            texts: Files, folders, globs, ``-`` or corpus names; none means the run's own text.
+            split: ``val`` or ``test``, without ``texts``.
+            cold_window: Score windows of this many characters from zero state.
+            baselines: Whether to measure what simpler methods reach.
+            progress: Called with the share done.
+
+        Raises:
+            RunError: The run's own text cannot be found any more.
+            TextError: A text cannot be read, or has nothing to score.
+        """
+        if cold_window is not None and cold_window < 1:
+            raise ConfigError(f"`cold_window` is `{cold_window}`, but must be at least 1")
+        own = find_corpus(self.checkpoint)
+        if texts:
+            corpus = open_corpus(find_sources(texts), self.config.text)
+            part = (0, len(corpus.places))
+        elif own is None:
+            raise RunError(f"the text of `{self.name}` cannot be found any more", "name the text to score")
+        else:
+            corpus, part = own, evaluation.split_part(self.checkpoint.corpus, split)
+        result = evaluation.evaluate(
+            self.network, self.vocabulary, corpus, part, cold_window=cold_window, progress=progress
+        )
+        if not baselines:
+            return result
+        return replace(result, baselines=self._baselines(own, corpus, part))
+
+    def _baselines(self, own: Any, corpus: Any, part: tuple[int, int]) -> dict[str, float | None]:
+        if own is None:
+            return dict.fromkeys(("unigram", "ngram", "xz", "bz2"))
+        train = tuple(self.checkpoint.corpus["splits"]["train"])
+        return evaluation.baselines(self.vocabulary, own, train, corpus, part)
+
+
+def load(run: str | Path | None = None, *, last: bool = False, device: str = "auto") -> Run:
+    """Load a trained run.
+
+    Args:
+        run: A run directory, a checkpoint directory, a ``.safetensors`` file, a name under ``runs/``, or
+            None for the newest.
+        last: Take the last checkpoint instead of the best.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        RunError: There is no such run.
+        CheckpointError: Its file is damaged or foreign.
+    """
+    where = resolve_device(device)
+    return Run(load_checkpoint(find_checkpoint(run, last=last)), where)
+
+
+def train(texts: str | Sequence[str] = (), **how: Any) -> Iterator[Event]:
+    """Train a new run; a generator of events, the last one an ``EndEvent``.
+
+    Args:
+        texts: A file, folder, glob or corpus name, or several; none means ``stdlib``.
+        how: As for ``charrnn.training.start.start``: ``run``, ``settings``, ``preset``, ``device`` …
+    """
+    yield from start([texts] if isinstance(texts, str) else texts, **how).events()

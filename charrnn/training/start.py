@@ -1,0 +1,129 @@
+"""From what a user asked for to a trainer: a new run, or one that continues."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from charrnn.config import Config, build_config
+from charrnn.devices import resolve_device, resolve_precision
+from charrnn.errors import CheckpointError, RunError
+from charrnn.runs import MODEL, Checkpoint, find_checkpoint, find_corpus, load_checkpoint, new_run_directory
+from charrnn.text import corpora
+from charrnn.text.corpus import open_corpus
+from charrnn.text.reading import find_sources
+from charrnn.text.splits import Splits, count_characters, make_splits
+from charrnn.training.plan import make_plan
+from charrnn.training.trainer import Job, Trainer
+from charrnn.training.warm_start import extended_vocabulary, warm_network
+
+
+def start(
+    texts: Sequence[str],
+    *,
+    run: str | None = None,
+    overwrite: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    config_file: str | Path | None = None,
+    init_from: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    started: float | None = None,
+) -> Trainer:
+    """Return a trainer for a new run; nothing is written before its first event.
+
+    Args:
+        texts: Files, folders, globs, ``-`` or corpus names; none means ``stdlib``.
+        run: Name under ``runs/`` or a path; None picks a free name after the text.
+        overwrite: Whether a directory that holds a run may be used.
+        settings: ``"section.name"`` to value, as in ``--set``.
+        preset: Name of a preset.
+        config_file: TOML with settings.
+        init_from: A run whose weights to begin with.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        started: ``time.monotonic()`` when the command began.
+
+    Raises:
+        CharrnnError: Anything that was asked for cannot be had; nothing has been changed on disk.
+    """
+    started = time.monotonic() if started is None else started
+    texts = list(texts) or ["stdlib"]
+    base = load_checkpoint(find_checkpoint(init_from)) if init_from else None
+    suggested = _suggested(texts) | _inherited(base)
+    config = build_config(preset=preset, file=config_file, values=settings, suggested=suggested)
+    where = resolve_device(device)
+    number_format = resolve_precision(precision, where)
+    folder = new_run_directory(run, _run_name(texts), overwrite)
+    corpus = open_corpus(find_sources(texts), config.text)
+    splits = make_splits(corpus, config.text.val_fraction, config.text.test_fraction)
+    vocabulary = corpus.training_vocabulary(*splits.train)
+    if base is not None:
+        vocabulary = extended_vocabulary(base, vocabulary)
+    config = make_plan(config, count_characters(corpus, splits.train), len(vocabulary), where.type)
+    job = Job(folder, config, corpus, splits, vocabulary, tuple(_absolute(text) for text in texts))
+    initial = warm_network(base, config, vocabulary) if base is not None else None
+    return Trainer(job, where, number_format, started, initial)
+
+
+def resume(
+    run: str, *, device: str = "auto", precision: str = "auto", started: float | None = None
+) -> Trainer:
+    """Return a trainer that continues a run with its own corpus, settings and budget.
+
+    Raises:
+        RunError: There is no such run, or its text cannot be found any more.
+        CheckpointError: Its checkpoint is damaged.
+    """
+    path = find_checkpoint(run, last=True)
+    if path.name != MODEL or path.parent.name != "last":
+        raise RunError(f"`{run}` is not a run directory", "only a whole run can be continued, not a single file")
+    checkpoint = load_checkpoint(path)
+    corpus = find_corpus(checkpoint)
+    if corpus is None:
+        raise RunError(f"the text of `{run}` cannot be found any more, or has changed", "train a new run on it")
+    try:
+        splits = Splits.from_json(checkpoint.corpus["splits"])
+        texts = tuple(checkpoint.corpus["texts"])
+    except (KeyError, TypeError):
+        raise CheckpointError(f"`{path}` does not say what it was trained on") from None
+    where = resolve_device(device)
+    job = Job(path.parent.parent, checkpoint.config, corpus, splits, checkpoint.vocabulary, texts)
+    trainer = Trainer(job, where, resolve_precision(precision, where), time.monotonic() if started is None else started)
+    trainer.resume()
+    return trainer
+
+
+def _suggested(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the split and the kind of symbol that a single known corpus comes with."""
+    known = corpora.catalogue()
+    if len(texts) != 1 or texts[0] not in known or Path(texts[0]).exists():
+        return {}
+    entry = known[texts[0]]
+    return {
+        "text.symbols": entry.symbols,
+        "text.val_fraction": entry.val_fraction,
+        "text.test_fraction": entry.test_fraction,
+    }
+
+
+def _inherited(base: Checkpoint | None) -> dict[str, Any]:
+    """Return the settings that a warm start takes over: the shape of the network and the symbols."""
+    if base is None:
+        return {}
+    model = base.config.to_json()["model"]
+    return {f"model.{name}": value for name, value in model.items()} | {"text.symbols": base.config.text.symbols}
+
+
+def _run_name(texts: Sequence[str]) -> str:
+    first = "stdin" if texts[0] == "-" else Path(texts[0]).stem
+    return re.sub(r"[^\w.-]+", "-", first).strip("-.") or "run"
+
+
+def _absolute(text: str) -> str:
+    """Return a path that still means the same from another working directory."""
+    return text if text == "-" or (text in corpora.catalogue() and not Path(text).exists()) else str(Path(text).absolute())

@@ -1,0 +1,45 @@
+"""Begin with another run's weights: old symbols keep their rows, new ones are added."""
+
+from __future__ import annotations
+
+import torch
+
+from charrnn.config import Config
+from charrnn.errors import ConfigError
+from charrnn.model.network import Network
+from charrnn.runs import Checkpoint
+from charrnn.text.vocabulary import Vocabulary
+
+SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
+
+
+def extended_vocabulary(base: Checkpoint, vocabulary: Vocabulary) -> Vocabulary:
+    """Return the base run's vocabulary with the new text's further symbols behind it.
+
+    Raises:
+        ConfigError: One has characters, the other bytes.
+    """
+    if base.vocabulary.kind != vocabulary.kind:
+        raise ConfigError(f"`{base.name}` was trained on {base.vocabulary.kind}, not {vocabulary.kind}")
+    known = set(base.vocabulary.symbols)
+    added = tuple(symbol for symbol in vocabulary.symbols if symbol not in known)
+    return Vocabulary(vocabulary.kind, base.vocabulary.symbols + added)
+
+
+def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Network:
+    """Return a network with the base run's weights; rows and columns of new symbols start fresh.
+
+    Raises:
+        ConfigError: The settings ask for another shape than the base run has.
+    """
+    changed = [name for name in SHAPE if getattr(config.model, name) != getattr(base.config.model, name)]
+    if changed:
+        raise ConfigError(
+            f"`model.{changed[0]}` differs from that of `{base.name}`", "a warm start keeps the network's shape"
+        )
+    network = Network(config.model, len(vocabulary), config.training.seed)
+    fresh = network.state_dict()
+    with torch.no_grad():
+        for name, old in base.network.state_dict().items():
+            fresh[name][tuple(slice(size) for size in old.shape)] = old
+    return network
