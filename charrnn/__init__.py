@@ -1,11 +1,11 @@
 """Train a recurrent character language model, hear it speak, and look inside it.
 
-    import charrnn
+import charrnn
 
-    for event in charrnn.train("corpus.txt", run="demo", settings={"training.minutes": 3}):
-        print(event)
-    run = charrnn.load("demo")
-    print(run.sample(500, prompt="The ", temperature=0.8))
+for event in charrnn.train("corpus.txt", run="demo", settings={"training.minutes": 3}):
+    print(event)
+run = charrnn.load("demo")
+print(run.sample(500, prompt="The ", temperature=0.8))
 """
 
 from __future__ import annotations

@@ -14,6 +14,10 @@ from charrnn.devices import resolve_device
 from charrnn.errors import ConfigError, RunError
 from charrnn.evaluation import Evaluation
 from charrnn.events import Event
+from charrnn.inspection.findings import Findings
+from charrnn.inspection.names import parse_neuron
+from charrnn.inspection.neurons import find_neurons
+from charrnn.inspection.subject import make_subject
 from charrnn.runs import Checkpoint, find_checkpoint, find_corpus, load_checkpoint
 from charrnn.sampling import SamplingConfig, Speaker, until
 from charrnn.text.corpus import open_corpus
@@ -41,7 +45,14 @@ class Run:
         return self.checkpoint.name
 
     def stream(
-        self, length: int = 500, *, prompt: str = "", seed: int = 1, stop: Sequence[str] = (), stream: int = 0, **how: Any
+        self,
+        length: int = 500,
+        *,
+        prompt: str = "",
+        seed: int = 1,
+        stop: Sequence[str] = (),
+        stream: int = 0,
+        **how: Any,
     ) -> Iterator[str]:
         """Yield text as it is made; arguments as for ``sample``, ``stream`` numbers the sample."""
         if length < 0:
@@ -53,7 +64,9 @@ class Run:
         speaker = Speaker(self.network, self.vocabulary, SamplingConfig(**how))
         if prompt and len(self.vocabulary.unknown(prompt)) == len(set(prompt)):
             known = "".join(chr(symbol) for symbol in self.vocabulary.symbols if chr(symbol).isprintable())
-            raise ConfigError(f"the model knows no character of the prompt `{prompt}`", f"it knows: {known[:200]}")
+            raise ConfigError(
+                f"the model knows no character of the prompt `{prompt}`", f"it knows: {known[:200]}"
+            )
         return until(speaker.characters(prompt, length, seed, stream), tuple(stop))
 
     def sample(self, length: int = 500, **how: Any) -> str:
@@ -107,6 +120,39 @@ class Run:
         if not baselines:
             return result
         return replace(result, baselines=self._baselines(own, corpus, part))
+
+    def inspect_neurons(
+        self,
+        *,
+        texts: Sequence[str] = (),
+        neuron: str | None = None,
+        hypotheses: Sequence[str] = (),
+        top: int = 1,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Findings:
+        """Find the neurons that track something in text.
+
+        Args:
+            texts: What to read; none means the run's held-out text.
+            neuron: Show this one closely, such as ``L2.c117``.
+            hypotheses: Names; none means all that suit the text.
+            top: Neurons per hypothesis to report.
+            progress: Called with what begins.
+
+        Raises:
+            InspectionError: A neuron or a hypothesis is unknown, or there is too little text.
+            RunError: The run's held-out text cannot be found any more.
+        """
+        layer = self.network.layers[0]
+        kinds = tuple(dict.fromkeys((*layer.state_names, *layer.gate_names)))
+        size = self.network.config
+        wanted = (
+            parse_neuron(neuron, kinds, size.num_layers, size.hidden_size) if neuron is not None else None
+        )
+        device = self.network.readout.weight.device
+        progress("reading and labelling the text")
+        subject = make_subject(self.checkpoint, device, texts=texts, hypotheses=hypotheses)
+        return find_neurons(subject, top=top, neuron=wanted, progress=progress)
 
     def _baselines(self, own: Any, corpus: Any, part: tuple[int, int]) -> dict[str, float | None]:
         if own is None:

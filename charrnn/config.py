@@ -186,7 +186,12 @@ class Config:
 SECTIONS: dict[str, type] = {"text": TextConfig, "model": ModelConfig, "training": TrainingConfig}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"model.hidden_size": 64, "model.num_layers": 1, "training.batch_size": 16, "training.seq_len": 32},
+    "tiny": {
+        "model.hidden_size": 64,
+        "model.num_layers": 1,
+        "training.batch_size": 16,
+        "training.seq_len": 32,
+    },
     "classic": {
         "model.hidden_size": 128,
         "model.num_layers": 2,
@@ -234,7 +239,9 @@ def parse(name: str, value: Any, declared: tuple[Any, Any]) -> Any:
     if isinstance(allowed, Registry):
         allowed.check(value)
     elif isinstance(allowed, tuple) and value not in allowed:
-        raise ConfigError(f"`{name}` is `{value}`, but must be one of {', '.join(allowed)}", suggest(value, allowed))
+        raise ConfigError(
+            f"`{name}` is `{value}`, but must be one of {', '.join(allowed)}", suggest(value, allowed)
+        )
     return value
 
 
@@ -272,7 +279,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"`{path}` is not valid TOML: {error}") from None
     loose = [name for name, section in data.items() if not isinstance(section, dict)]
     if loose:
-        raise ConfigError(f"`{loose[0]}` in `{path}` stands outside a section", "sections: [text] [model] [training]")
+        raise ConfigError(
+            f"`{loose[0]}` in `{path}` stands outside a section", "sections: [text] [model] [training]"
+        )
     return {f"{s}.{k}": v for s, section in data.items() for k, v in section.items()}
 
 

@@ -43,7 +43,9 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if name == "auto":
         return "bf16" if device.type == "cuda" else "fp32"
     if name != "fp32" and device.type != "cuda":
-        raise ConfigError(f"precision `{name}` needs a CUDA device", "leave `--precision` away, or say `fp32`")
+        raise ConfigError(
+            f"precision `{name}` needs a CUDA device", "leave `--precision` away, or say `fp32`"
+        )
     return name
 
 

@@ -1,13 +1,13 @@
 """What can go wrong that a user can cause and mend.
 
-    CharrnnError
-    ├── ConfigError       a setting has no valid value, or the name of a part is unknown
-    ├── TextError         a text cannot be found, read, decoded or cut
-    ├── CorpusError       a known corpus cannot be found, fetched or verified
-    ├── RunError          a run directory is missing, taken, or does not fit the request
-    │   └── CheckpointError   a checkpoint file is damaged, foreign, or cannot be written
-    ├── TrainingError     training cannot go on (the loss is not finite any more, say)
-    └── InspectionError   a neuron or a hypothesis is unknown, or the text cannot test it
+CharrnnError
+├── ConfigError       a setting has no valid value, or the name of a part is unknown
+├── TextError         a text cannot be found, read, decoded or cut
+├── CorpusError       a known corpus cannot be found, fetched or verified
+├── RunError          a run directory is missing, taken, or does not fit the request
+│   └── CheckpointError   a checkpoint file is damaged, foreign, or cannot be written
+├── TrainingError     training cannot go on (the loss is not finite any more, say)
+└── InspectionError   a neuron or a hypothesis is unknown, or the text cannot test it
 """
 
 from __future__ import annotations

@@ -174,8 +174,12 @@ def split_part(record: dict[str, Any], split: str) -> tuple[int, int]:
         RunError: The split is unknown, or the run left it empty.
     """
     if split not in ("val", "test"):
-        raise RunError(f"unknown split `{split}`", "a run keeps a `val` and a `test` split apart from training")
+        raise RunError(
+            f"unknown split `{split}`", "a run keeps a `val` and a `test` split apart from training"
+        )
     begin, end = record["splits"][split]
     if end <= begin:
-        raise RunError(f"the run has no {split} split", f"train with `--{split}-fraction 0.05`, or name a text")
+        raise RunError(
+            f"the run has no {split} split", f"train with `--{split}-fraction 0.05`, or name a text"
+        )
     return begin, end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,14 +176,27 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: The file is missing, damaged, or not ours.
     """
+    return _read(path, "pt", lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header alone, without importing torch; errors as for ``load_tensors``."""
+    return _read(path, "np", lambda file: {})[1]
+
+
+def _read(
+    path: Path, framework: str, take: Callable[[Any], dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with safe_open(path, framework=framework, device="cpu") as file:
             header = json.loads((file.metadata() or {})["charrnn"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = take(file)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"`{path}` is damaged or no checkpoint: {error}", "was it copied whole?") from None
+        raise CheckpointError(
+            f"`{path}` is damaged or no checkpoint: {error}", "was it copied whole?"
+        ) from None
     except (KeyError, ValueError, RecursionError):
         raise CheckpointError(f"`{path}` was not written by charrnn", "it has no charrnn header") from None
     if not isinstance(header, dict) or not isinstance(header.get("format"), int):

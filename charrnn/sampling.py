@@ -132,7 +132,9 @@ class Speaker:
         """Read a boundary and the prompt on the fast path; return the logits after them."""
         known = self.vocabulary.encode(prompt)
         known = known[known != ESCAPE] if self.vocabulary.kind == "chars" else known
-        ids = torch.from_numpy(np.concatenate([[BOUNDARY], known]))[None].to(self.network.readout.weight.device)
+        ids = torch.from_numpy(np.concatenate([[BOUNDARY], known]))[None].to(
+            self.network.readout.weight.device
+        )
         state = self.network.initial_state(1)
         for start in range(0, ids.shape[1], 4096):
             hidden, state = self.network.hidden(ids[:, start : start + 4096], state)

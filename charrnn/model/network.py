@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from charrnn.config import CELLS, ModelConfig
 from charrnn.model.cells.base import RecurrentLayer, State
-from charrnn.model.segments import cut_at_resets
+from charrnn.model.segments import Segments, cut_at_resets
 from charrnn.text.vocabulary import BOUNDARY
 
 NetworkState = tuple[State, ...]
@@ -74,30 +76,36 @@ class Network(nn.Module):
         self, ids: Tensor, state: NetworkState, noise: torch.Generator | None = None
     ) -> tuple[Tensor, NetworkState]:
         """Return the top layer's hidden states, (T, B, H), and the state after the window."""
+        window, state = self._enter(ids, state)
+        after = []
+        for index, layer in enumerate(self.layers):
+            inputs = self._drop(window.inputs, noise) if index else window.inputs
+            window.inputs, layer_state = window.run(layer, inputs, state[index])
+            after.append(layer_state)
+        return window.inputs, tuple(after)
+
+    def trace(self, ids: Tensor, state: NetworkState) -> tuple[list[dict[str, Tensor]], NetworkState]:
+        """Read a window and return all that every layer did.
+
+        Returns:
+            For each layer the recorded quantities by name, each (T, B, H), and the state after the
+            last timestep.
+        """
+        window, state = self._enter(ids, state)
+        traces, after = [], []
+        for layer, layer_state in zip(self.layers, state, strict=True):
+            outputs, layer_after = window.run(layer, window.inputs, layer_state)
+            traces.append(layer.trace(window.inputs, outputs, layer_state, window.reset))
+            window.inputs = outputs
+            after.append(layer_after)
+        return traces, tuple(after)
+
+    def _enter(self, ids: Tensor, state: NetworkState) -> tuple[_Window, NetworkState]:
         reset = ids.t() == BOUNDARY  # (T, B)
-        inputs = self.inputs(ids.t())  # (T, B, I)
         # a reset at the first timestep needs no cut: the state simply starts at zero
         state = tuple(tuple(part * ~reset[0].unsqueeze(1) for part in layer) for layer in state)
-        if bool(reset[1:].any()):
-            return self._hidden_in_segments(inputs, state, reset, noise)
-        after = []
-        for index, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
-            inputs = self._drop(inputs, noise) if index else inputs
-            inputs, layer_state = layer.recurrence(inputs, layer_state)
-            after.append(layer_state)
-        return inputs, tuple(after)
-
-    def _hidden_in_segments(
-        self, inputs: Tensor, state: NetworkState, reset: Tensor, noise: torch.Generator | None
-    ) -> tuple[Tensor, NetworkState]:
-        segments = cut_at_resets(reset)
-        after = []
-        data = segments.pack(inputs)
-        for index, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
-            data = data._replace(data=self._drop(data.data, noise)) if index else data
-            data, ends = layer.recurrence(data, tuple(segments.begin(part) for part in layer_state))
-            after.append(tuple(segments.end(part) for part in ends))
-        return segments.unpack(data), tuple(after)
+        segments = cut_at_resets(reset) if bool(reset[1:].any()) else None
+        return _Window(self.inputs(ids.t()), reset, segments), state
 
     def reference(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         """Read a window step by step in plain PyTorch; arguments and results as in ``forward``."""
@@ -140,3 +148,19 @@ class Network(nn.Module):
             return values
         return values * torch.empty_like(values).bernoulli_(keep, generator=noise).div_(keep)
 
+
+@dataclass
+class _Window:
+    """A window on its way up through the layers: ``inputs`` (T, B, ·), ``reset`` (T, B)."""
+
+    inputs: Tensor
+    reset: Tensor
+    segments: Segments | None
+
+    def run(self, layer: RecurrentLayer, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run one layer on torch's kernel, around the resets if there are any."""
+        if self.segments is None:
+            return layer.recurrence(inputs, state)
+        cut = self.segments
+        outputs, ends = layer.recurrence(cut.pack(inputs), tuple(cut.begin(part) for part in state))
+        return cut.unpack(outputs), tuple(cut.end(part) for part in ends)

@@ -43,7 +43,7 @@ class TextView:
         return self.stop - self.start + self.shift
 
     def read(self, begin: int, length: int) -> np.ndarray:
-        """Return places from index ``begin`` of the view on, padded with boundaries past its end, (length,)."""
+        """Return places from index ``begin`` on, padded with boundaries past the end, (length,)."""
         out = np.zeros(length, dtype=np.int64)
         first = begin - self.shift + self.start
         lead = max(0, self.start - first)
@@ -112,7 +112,9 @@ def _warm_state(network: Network, view: TextView, begins: np.ndarray) -> Network
     state = network.initial_state(len(begins))
     if len(begins) == 1:
         return state
-    places = np.stack([view.read(begin - WARM_UP, WARM_UP) if begin else np.zeros(WARM_UP, int) for begin in begins])
+    places = np.stack(
+        [view.read(begin - WARM_UP, WARM_UP) if begin else np.zeros(WARM_UP, int) for begin in begins]
+    )
     with torch.inference_mode():
         return network.hidden(_tensor(view.table[places], network), state)[1]
 

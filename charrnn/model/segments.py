@@ -67,7 +67,9 @@ def cut_at_resets(reset: Tensor) -> Segments:
     lengths = ends - times
     last = torch.cat([rows[1:] != rows[:-1], rows.new_tensor([True], dtype=torch.bool)])
     by_length = torch.argsort(lengths, descending=True, stable=True)
-    rank = torch.empty_like(by_length).scatter_(0, by_length, torch.arange(len(by_length), device=reset.device))
+    rank = torch.empty_like(by_length).scatter_(
+        0, by_length, torch.arange(len(by_length), device=reset.device)
+    )
     steps = torch.arange(int(lengths.max()), device=reset.device)
     running = steps.unsqueeze(1) < lengths[by_length]  # (longest, S)
     positions = (times[by_length] + steps.unsqueeze(1)) * batch_size + rows[by_length]

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,7 +58,7 @@ class Corpus:
         """Yield the begin and end of every document or part of one between two positions."""
         cuts = np.flatnonzero(self.places[start:stop] == 0) + start
         edges = [start, *cuts.tolist(), stop] if not len(cuts) or cuts[0] != start else [*cuts.tolist(), stop]
-        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        for begin, end in pairwise(edges):
             yield begin + int(self.places[begin] == 0), end
 
     def training_vocabulary(self, start: int, stop: int) -> Vocabulary:
@@ -82,7 +83,9 @@ class Corpus:
 
     def extra_nats(self, vocabulary: Vocabulary) -> np.ndarray:
         """Return what naming the symbol of every place costs beyond its id's probability, (U,) float64."""
-        unknown = self.id_table(vocabulary) == 1 if self.kind == "chars" else np.zeros(len(self.universe), bool)
+        unknown = (
+            self.id_table(vocabulary) == 1 if self.kind == "chars" else np.zeros(len(self.universe), bool)
+        )
         return np.array([escape_nats(s) if u else 0.0 for s, u in zip(self.universe, unknown, strict=True)])
 
 
@@ -96,7 +99,9 @@ def open_corpus(sources: list[Source], config: TextConfig) -> Corpus:
     config = replace(config, encoding=check_encoding(config.encoding))
     splitter = document_splitter(config.documents)
     if config.symbols == "bytes" and config.encoding != "utf-8":
-        raise ConfigError("`--encoding` has no meaning with `--symbols bytes`: the bytes are taken as they are")
+        raise ConfigError(
+            "`--encoding` has no meaning with `--symbols bytes`: the bytes are taken as they are"
+        )
     folder = cache_dir() / "encoded"
     if all(source.path is not None for source in sources):
         cached = load_corpus(_key([_digest(source) for source in sources], config))
@@ -109,7 +114,8 @@ def open_corpus(sources: list[Source], config: TextConfig) -> Corpus:
             _move(Path(part), folder / key)
     except OSError as error:
         raise TextError(
-            f"cannot write the encoded text below `{folder}`: {error.strerror}", "set CHARRNN_CACHE to another folder"
+            f"cannot write the encoded text below `{folder}`: {error.strerror}",
+            "set CHARRNN_CACHE to another folder",
         ) from None
     return load_corpus(key)
 

@@ -28,7 +28,9 @@ def document_splitter(mode: str) -> Callable[[Iterable[str]], Iterator[Piece]]:
     try:
         pattern = re.compile(mode, re.MULTILINE)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ConfigError(f"`{mode}` is no valid regular expression: {error}", "or say files, lines or blank") from None
+        raise ConfigError(
+            f"`{mode}` is no valid regular expression: {error}", "or say files, lines or blank"
+        ) from None
     return lambda pieces: _matches(pieces, pattern)
 
 
@@ -76,4 +78,6 @@ def _matches(pieces: Iterable[str], pattern: re.Pattern[str]) -> Iterator[Piece]
             found = True
             yield True, match.group()
     if not found:
-        raise TextError(f"no document matches `{pattern.pattern}`", "every match of --documents is one document")
+        raise TextError(
+            f"no document matches `{pattern.pattern}`", "every match of --documents is one document"
+        )

@@ -63,7 +63,9 @@ def _resolve(text: str) -> list[Source]:
     files = [Source(str(p), p) for p in matches if p.is_file()]
     if files:
         return files
-    raise TextError(f"`{text}` is no file, folder, glob or corpus name", "`charrnn corpora list` shows the names")
+    raise TextError(
+        f"`{text}` is no file, folder, glob or corpus name", "`charrnn corpora list` shows the names"
+    )
 
 
 def _folder(folder: Path) -> list[Source]:
@@ -71,7 +73,9 @@ def _folder(folder: Path) -> list[Source]:
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _hidden(p.relative_to(folder))]
     sources = [Source(p.relative_to(folder).as_posix(), p) for p in files if _looks_like_text(p)]
     if not sources:
-        raise TextError(f"the folder `{folder}` has no text in it", "hidden and binary files are not looked at")
+        raise TextError(
+            f"the folder `{folder}` has no text in it", "hidden and binary files are not looked at"
+        )
     return sources
 
 
@@ -153,7 +157,9 @@ def check_encoding(name: str) -> str:
     except (LookupError, ValueError):
         info = None
     if info is None or not info._is_text_encoding:
-        raise ConfigError(f"unknown encoding `{name}`", "for example utf-8, cp1252, latin-1, utf-16, koi8-r, gb18030")
+        raise ConfigError(
+            f"unknown encoding `{name}`", "for example utf-8, cp1252, latin-1, utf-16, koi8-r, gb18030"
+        )
     return info.name
 
 
@@ -186,7 +192,9 @@ def _undecodable(error: UnicodeDecodeError, name: str, encoding: str, done: int,
     offset = done + len(piece) - len(error.object) + error.start
     byte = error.object[error.start]
     guess = _guess_encoding(error.object)
-    hint = f"it looks like {guess}: add `--encoding {guess}`" if guess else "name its encoding with `--encoding`"
+    hint = (
+        f"it looks like {guess}: add `--encoding {guess}`" if guess else "name its encoding with `--encoding`"
+    )
     return TextError(
         f"`{name}` is not {encoding}: byte 0x{byte:02x} at offset {offset:,} cannot be decoded",
         f"{hint}, or read it as it is with `--symbols bytes`",

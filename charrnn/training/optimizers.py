@@ -22,10 +22,14 @@ class OptimizerRecipe:
     build: Callable[[list[dict], float], torch.optim.Optimizer]
 
 
-adamw = OptimizerRecipe(3e-3, lambda groups, rate: torch.optim.AdamW(groups, rate, betas=(0.9, 0.99), fused=True))
+adamw = OptimizerRecipe(
+    3e-3, lambda groups, rate: torch.optim.AdamW(groups, rate, betas=(0.9, 0.99), fused=True)
+)
 """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
-adam = OptimizerRecipe(3e-3, lambda groups, rate: torch.optim.Adam(groups, rate, betas=(0.9, 0.99), fused=True))
+adam = OptimizerRecipe(
+    3e-3, lambda groups, rate: torch.optim.Adam(groups, rate, betas=(0.9, 0.99), fused=True)
+)
 """Adam (Kingma & Ba 2015); weight decay is L2."""
 
 rmsprop = OptimizerRecipe(2e-3, lambda groups, rate: torch.optim.RMSprop(groups, rate, alpha=0.95))

@@ -13,7 +13,7 @@ from charrnn.errors import TextError
 DEFAULT_MINUTES = 10.0
 MIN_SEQ_LEN = 64
 EFFECTIVE_FLOPS = {"cpu": 1.0e11, "mps": 5.0e11, "cuda": 1.0e13}
-"""Useful arithmetic per second in training that the plan counts on: two cores, one small and one large GPU."""
+"""Useful arithmetic per second that the plan counts on: two cores, one small and one large GPU."""
 
 HIDDEN_SIZES = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 1024)
 CHARS_PER_PARAM = 8.0
@@ -37,7 +37,9 @@ def make_plan(config: Config, train_chars: int, vocab_size: int, device: str) ->
     hidden = config.model.hidden_size or _hidden_size(training, train_chars, vocab_size, device)
     layers = config.model.num_layers or 1
     dropout = config.model.dropout
-    model = replace(config.model, hidden_size=hidden, num_layers=layers, dropout=0.0 if dropout is None else dropout)
+    model = replace(
+        config.model, hidden_size=hidden, num_layers=layers, dropout=0.0 if dropout is None else dropout
+    )
     if dropout is None:
         model = replace(model, dropout=_dropout(training, train_chars, model, vocab_size, device))
     if training.learning_rate is None:
@@ -98,8 +100,26 @@ def _hidden_size(training: TrainingConfig, train_chars: int, vocab_size: int, de
     return chosen
 
 
-def _dropout(training: TrainingConfig, train_chars: int, model: ModelConfig, vocab_size: int, device: str) -> float:
+def _dropout(
+    training: TrainingConfig, train_chars: int, model: ModelConfig, vocab_size: int, device: str
+) -> float:
     """Choose dropout by how often the text will be repeated."""
     params = num_params(model, vocab_size)
     epochs = expected_chars(training, train_chars, params, device) / train_chars
     return 0.0 if epochs < 4 else 0.1 if epochs < 8 else 0.25
+
+
+def estimate(config: Config, train_chars: int, params: int, device: str) -> dict[str, float]:
+    """Return what a resolved config is expected to need: ``seconds``, ``epochs`` and ``memory_bytes``.
+
+    Memory counts weights, gradients and two moments per weight in fp32, and for every timestep of a
+    window the recorded gates and states of every layer.
+    """
+    chars = expected_chars(config.training, train_chars, params, device)
+    window = config.training.batch_size * config.training.seq_len
+    activations = 4 * window * config.model.num_layers * config.model.hidden_size * 10
+    return {
+        "seconds": chars * 6 * params / EFFECTIVE_FLOPS[device],
+        "epochs": chars / train_chars,
+        "memory_bytes": 16 * params + activations,
+    }

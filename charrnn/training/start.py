@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charrnn.config import Config, build_config
+from charrnn.config import build_config
 from charrnn.devices import resolve_device, resolve_precision
 from charrnn.errors import CheckpointError, RunError
 from charrnn.runs import MODEL, Checkpoint, find_checkpoint, find_corpus, load_checkpoint, new_run_directory
@@ -81,11 +81,15 @@ def resume(
     """
     path = find_checkpoint(run, last=True)
     if path.name != MODEL or path.parent.name != "last":
-        raise RunError(f"`{run}` is not a run directory", "only a whole run can be continued, not a single file")
+        raise RunError(
+            f"`{run}` is not a run directory", "only a whole run can be continued, not a single file"
+        )
     checkpoint = load_checkpoint(path)
     corpus = find_corpus(checkpoint)
     if corpus is None:
-        raise RunError(f"the text of `{run}` cannot be found any more, or has changed", "train a new run on it")
+        raise RunError(
+            f"the text of `{run}` cannot be found any more, or has changed", "train a new run on it"
+        )
     try:
         splits = Splits.from_json(checkpoint.corpus["splits"])
         texts = tuple(checkpoint.corpus["texts"])
@@ -93,7 +97,9 @@ def resume(
         raise CheckpointError(f"`{path}` does not say what it was trained on") from None
     where = resolve_device(device)
     job = Job(path.parent.parent, checkpoint.config, corpus, splits, checkpoint.vocabulary, texts)
-    trainer = Trainer(job, where, resolve_precision(precision, where), time.monotonic() if started is None else started)
+    trainer = Trainer(
+        job, where, resolve_precision(precision, where), time.monotonic() if started is None else started
+    )
     trainer.resume()
     return trainer
 
@@ -116,7 +122,9 @@ def _inherited(base: Checkpoint | None) -> dict[str, Any]:
     if base is None:
         return {}
     model = base.config.to_json()["model"]
-    return {f"model.{name}": value for name, value in model.items()} | {"text.symbols": base.config.text.symbols}
+    return {f"model.{name}": value for name, value in model.items()} | {
+        "text.symbols": base.config.text.symbols
+    }
 
 
 def _run_name(texts: Sequence[str]) -> str:
@@ -126,4 +134,8 @@ def _run_name(texts: Sequence[str]) -> str:
 
 def _absolute(text: str) -> str:
     """Return a path that still means the same from another working directory."""
-    return text if text == "-" or (text in corpora.catalogue() and not Path(text).exists()) else str(Path(text).absolute())
+    return (
+        text
+        if text == "-" or (text in corpora.catalogue() and not Path(text).exists())
+        else str(Path(text).absolute())
+    )

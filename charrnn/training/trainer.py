@@ -100,7 +100,11 @@ class Trainer:
         self.streams = Streams(
             self.job.corpus.places, self.table, *splits.train, training.batch_size, training.seq_len
         )
-        self.val = TextView(self.job.corpus.places, self.table, *splits.val) if splits.val[1] > splits.val[0] else None
+        self.val = (
+            TextView(self.job.corpus.places, self.table, *splits.val)
+            if splits.val[1] > splits.val[0]
+            else None
+        )
         self._step_limits = self._limits()
         self.counters = Counters()
         self.state: NetworkState = self.network.initial_state(training.batch_size)
@@ -157,7 +161,7 @@ class Trainer:
                 yield event
 
     def _run(self) -> Iterator[Event]:
-        yield self._plan_event()
+        yield self.plan_event()
         if self.counters.step == 0:
             self._save_best()
             yield self._checkpoint("last")
@@ -296,7 +300,7 @@ class Trainer:
         folder, rate = self.job.folder, self.job.config.training.learning_rate
         raise TrainingError(
             f"training diverged: the loss is not finite any more at step {self.counters.step}",
-            f"`{folder}` still holds the last good checkpoint; train again with `--learning-rate {rate / 3:.1g}`",
+            f"`{folder}` still holds the last good checkpoint; try `--learning-rate {rate / 3:.1g}`",
         )
 
     def _sample(self) -> str:
@@ -345,9 +349,12 @@ class Trainer:
     def _checkpoint(self, which: str) -> CheckpointEvent:
         return CheckpointEvent(self.counters.step, which, self._elapsed())
 
-    def _plan_event(self) -> PlanEvent:
+    def plan_event(self) -> PlanEvent:
+        """Return the settings that will be used, and what they amount to."""
         job = self.job
-        chars = (count_characters(job.corpus, part) for part in (job.splits.train, job.splits.val, job.splits.test))
+        chars = (
+            count_characters(job.corpus, part) for part in (job.splits.train, job.splits.val, job.splits.test)
+        )
         return PlanEvent(
             self.counters.step,
             job.config.to_json(),
@@ -408,5 +415,3 @@ class _Log:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-

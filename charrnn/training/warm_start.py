@@ -35,7 +35,8 @@ def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Ne
     changed = [name for name in SHAPE if getattr(config.model, name) != getattr(base.config.model, name)]
     if changed:
         raise ConfigError(
-            f"`model.{changed[0]}` differs from that of `{base.name}`", "a warm start keeps the network's shape"
+            f"`model.{changed[0]}` differs from that of `{base.name}`",
+            "a warm start keeps the network's shape",
         )
     network = Network(config.model, len(vocabulary), config.training.seed)
     fresh = network.state_dict()

@@ -44,16 +44,26 @@ class RecurrentLayer(nn.Module):
         """
         raise NotImplementedError
 
-    def trace(self, inputs: Tensor, outputs: Tensor, state: State) -> dict[str, Tensor]:
+    def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
         """Recompute everything the cell does from what the fast path returned.
 
         Args:
             inputs: (T, B, I).
             outputs: Hidden states for every timestep, (T, B, H).
             state: The state before the first timestep.
+            reset: Where the state is set to zero before the timestep, (T, B) bool.
 
         Returns:
             Recorded quantities by name, state and gates, each (T, B, H).
+        """
+        raise NotImplementedError
+
+    def output_of(self, trace: dict[str, Tensor], previous: Tensor) -> Tensor:
+        """Return the output that follows from recorded gates and states: what ``trace`` is checked by.
+
+        Args:
+            trace: What ``trace`` returned, each (T, B, H).
+            previous: Hidden states one timestep earlier, (T, B, H).
         """
         raise NotImplementedError
 
@@ -68,7 +78,9 @@ class RecurrentLayer(nn.Module):
         """Return ``W_ih x + b_ih``, (…, G H), for inputs (…, I)."""
         return nn.functional.linear(inputs, self.weight_ih_l0, self.bias_ih_l0)
 
-    def recurrence(self, inputs: Tensor | PackedSequence, state: State) -> tuple[Tensor | PackedSequence, State]:
+    def recurrence(
+        self, inputs: Tensor | PackedSequence, state: State
+    ) -> tuple[Tensor | PackedSequence, State]:
         """Run a window on torch's own kernel (oneDNN, cuDNN or ATen).
 
         Args:
@@ -104,6 +116,6 @@ class RecurrentLayer(nn.Module):
             outputs.append(state[0])
         return torch.stack(outputs), state
 
-    def _previous(self, outputs: Tensor, state: State) -> Tensor:
-        """Return the hidden states one timestep earlier, (T, B, H)."""
-        return torch.cat([state[0].unsqueeze(0), outputs[:-1]])
+    def previous(self, outputs: Tensor, state: State, reset: Tensor) -> Tensor:
+        """Return the hidden states that each timestep started from, (T, B, H)."""
+        return torch.cat([state[0].unsqueeze(0), outputs[:-1]]) * ~reset.unsqueeze(2)

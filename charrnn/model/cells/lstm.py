@@ -35,15 +35,20 @@ class LSTM(RecurrentLayer, nn.LSTM):
         c = f * c + i * g
         return o * torch.tanh(c), c
 
-    def trace(self, inputs: Tensor, outputs: Tensor, state: State) -> dict[str, Tensor]:
+    def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
         """Recompute gates in one product over the window, and c by a scan."""
-        recurrent = nn.functional.linear(self._previous(outputs, state), self.weight_hh_l0, self.bias_hh_l0)
+        previous = self.previous(outputs, state, reset)
+        recurrent = nn.functional.linear(previous, self.weight_hh_l0, self.bias_hh_l0)
         i, f, g, o = _activate(self.gate_input(inputs) + recurrent)
-        update, c = i * g, state[1]
+        update, keep, c = i * g, f * ~reset.unsqueeze(2), state[1]
         cells = torch.empty_like(update)
         for t in range(len(update)):
-            c = torch.addcmul(update[t], f[t], c, out=cells[t])
+            c = torch.addcmul(update[t], keep[t], c, out=cells[t])
         return {"h": outputs, "c": cells, "i": i, "f": f, "g": g, "o": o}
+
+    def output_of(self, trace: dict[str, Tensor], previous: Tensor) -> Tensor:
+        """Return ``o ⊙ tanh(c)``."""
+        return trace["o"] * torch.tanh(trace["c"])
 
 
 def _activate(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

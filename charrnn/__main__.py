@@ -1,0 +1,5 @@
+"""``python -m charrnn``."""
+
+from charrnn.cli.main import main
+
+main()

@@ -1,0 +1,49 @@
+"""Where a command's words go: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from charrnn.errors import CharrnnError
+from charrnn.rendering.text import visible
+
+
+def stderr_console() -> Console:
+    """Return a console for progress, notices and errors."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def report_error(error: CharrnnError) -> None:
+    """Print ``error: …`` and ``hint: …``, each on one line of its own."""
+    console = stderr_console()
+    lines = [("error", "bold red", error.message)] + ([("hint", "cyan", error.hint)] if error.hint else [])
+    for word, style, message in lines:
+        one_line = " ".join(visible(message).split())
+        console.print(Text.assemble((f"{word}: ", style), one_line), soft_wrap=True)
+
+
+def notice(message: str) -> None:
+    """Print something the user should know to stderr."""
+    stderr_console().print(Text.assemble(("note: ", "yellow"), visible(message)), soft_wrap=True)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print one JSON object to stdout; numbers are not rounded."""
+    write_out(json.dumps(data, allow_nan=False, ensure_ascii=True) + "\n")
+
+
+def write_out(text: str, *, flush: bool = True) -> None:
+    """Write a result to stdout: made safe for the eye on a terminal, raw into pipes and files."""
+    if sys.stdout.isatty():
+        sys.stdout.write(
+            visible(text).encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding)
+        )
+    else:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    if flush:
+        sys.stdout.flush()

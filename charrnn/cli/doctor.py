@@ -1,0 +1,54 @@
+"""``charrnn doctor``."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from charrnn.cli.console import print_json
+from charrnn.cli.options import JsonOption
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Show versions, devices, which kernels run here, and where things are kept."""
+    from charrnn.rendering.tables import print_stdout, table
+
+    data = _versions() | _devices() | _places()
+    if as_json:
+        print_json(data)
+    else:
+        print_stdout(table(["", ""], [(key, str(value)) for key, value in data.items()]))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("charrnn", "torch", "numpy", "safetensors", "typer", "rich", "zstandard"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _devices() -> dict[str, str]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    onednn = torch.backends.mkldnn.is_available()
+    return {
+        "cpu threads": str(torch.get_num_threads()),
+        "lstm on cpu": "oneDNN" if onednn else "ATen (this torch has no oneDNN)",
+        "gru, elman on cpu": "ATen",
+        "cuda": torch.cuda.get_device_name() if cuda else "no device that this torch can use",
+        "lstm, gru, elman on cuda": "cuDNN"
+        if cuda and torch.backends.cudnn.is_available()
+        else "not available",
+        "mps": "yes" if torch.backends.mps.is_available() else "no",
+    }
+
+
+def _places() -> dict[str, str]:
+    from charrnn.runs import RUNS
+    from charrnn.text.cache_dir import cache_dir
+
+    return {"runs": str(RUNS.absolute()), "cache": str(cache_dir())}

@@ -1,0 +1,93 @@
+"""``charrnn evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli.console import notice, print_json, stderr_console
+from charrnn.cli.options import DeviceOption, JsonOption, LastOption, whole
+
+if TYPE_CHECKING:
+    from charrnn.evaluation import Evaluation
+
+
+def evaluate(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [TEXT]...",
+            help="A run (the newest if left out), then texts to score whole; none: its held-out text.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", metavar="S", help="val or test, of the run's own text.")
+    ] = "val",
+    cold_window: Annotated[
+        int | None,
+        whole("--cold-window", "Score windows of N characters from zero state.", show_default=False),
+    ] = None,
+    last: LastOption = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well a model predicts text, beside what simpler methods reach.
+
+    Every character is scored once, with the context carried from the text's beginning.
+
+    [dim]charrnn evaluate · charrnn evaluate mine --split test · charrnn evaluate mine other.txt[/dim]
+    """
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from charrnn.api import load
+    from charrnn.rendering.evaluation import evaluation_table
+
+    run, texts = (arguments[0], arguments[1:]) if arguments else (None, [])
+    loaded = load(run, last=last, device=device)
+    console = stderr_console()
+    bar = Progress(
+        SpinnerColumn(), TextColumn("scoring {task.percentage:3.0f} %"), console=console, transient=True
+    )
+    with bar if console.is_terminal else _Nothing():
+        task = bar.add_task("", total=1.0)
+        result = loaded.evaluate(
+            texts,
+            split=split,
+            cold_window=cold_window,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    _tell(result, loaded.name)
+    if as_json:
+        print_json(_json(result, str(loaded.checkpoint.path)))
+    else:
+        from charrnn.rendering.tables import print_stdout
+
+        print_stdout(evaluation_table(result, loaded.name, texts[0] if texts else f"{split} split"))
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def _tell(result: Evaluation, name: str) -> None:
+    if result.unseen_chars:
+        notice(f"`{name}` does not know {result.unseen_chars:,} of the characters: escape + 8 bits a byte")
+    if result.baselines and None in result.baselines.values():
+        notice(f"the training text of `{name}` cannot be found any more, so there are no baselines")
+    if result.beaten_by:
+        notice(f"`{name}` loses to {', '.join(result.beaten_by)} on this text")
+
+
+def _json(result: Evaluation, run: str) -> dict[str, Any]:
+    keys = ("chars", "loss", "bpc", "bpb", "context")
+    data: dict[str, Any] = {"run": run, **{key: getattr(result, key) for key in keys}, "dynamic": False}
+    return data | {
+        "baselines": result.baselines,
+        "beaten_by": result.beaten_by,
+        "stderr_bpc": result.stderr_bpc,
+        "unseen_chars": result.unseen_chars,
+    }

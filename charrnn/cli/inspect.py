@@ -1,0 +1,79 @@
+"""``charrnn inspect``: neurons, hypotheses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from charrnn.cli.console import print_json, stderr_console
+from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, whole
+from charrnn.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Look inside a model.")
+
+
+@app.command()
+def neurons(
+    run: RunArgument = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text", metavar="TEXT", help="Text to read; the run's held-out text if left out. Repeatable."
+        ),
+    ] = None,
+    neuron: Annotated[
+        str | None, typer.Option("--neuron", metavar="L2.c117", help="Show one neuron closely.")
+    ] = None,
+    hypothesis: Annotated[
+        list[str] | None, typer.Option("--hypothesis", metavar="NAME", help="Ask only this. Repeatable.")
+    ] = None,
+    top: Annotated[int, whole("--top", "Neurons per hypothesis.")] = 1,
+    last: LastOption = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Find the neurons that track quotes, columns, indentation, comments …, and paint them.
+
+    Half of the held-out text chooses a neuron for every hypothesis; all figures come from the other
+    half, beside those of an untrained twin.
+
+    [dim]charrnn inspect neurons · charrnn inspect neurons mine --neuron L1.c17[/dim]
+    """
+    if top < 1:
+        raise ConfigError(f"`--top` is `{top}`, but must be at least 1")
+    from charrnn.api import load
+    from charrnn.rendering.neurons import print_findings
+
+    loaded = load(run, last=last, device=device)
+    console = stderr_console()
+    if console.is_terminal:
+        with console.status("reading") as status:
+            findings = loaded.inspect_neurons(
+                texts=text or (), neuron=neuron, hypotheses=hypothesis or (), top=top, progress=status.update
+            )
+    else:
+        findings = loaded.inspect_neurons(
+            texts=text or (), neuron=neuron, hypotheses=hypothesis or (), top=top
+        )
+    if as_json:
+        print_json(findings.to_json())
+    else:
+        print_findings(findings)
+
+
+@app.command()
+def hypotheses(
+    as_json: JsonOption = False,
+) -> None:
+    """List the properties of text that neurons are tested for."""
+    from charrnn.inspection.hypotheses import get, names
+    from charrnn.rendering.tables import print_stdout, table
+
+    known = [get(name) for name in names()]
+    rows = [(h.name, h.type, " ".join(sorted(h.kinds)), h.definition) for h in known]
+    if as_json:
+        keys = ("name", "type", "kinds", "definition")
+        print_json({"hypotheses": [dict(zip(keys, row, strict=True)) for row in rows]})
+    else:
+        print_stdout(table(["hypothesis", "type", "text", "definition"], rows))

@@ -1,0 +1,66 @@
+"""The program: its commands, and the one boundary where errors become words and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import charrnn
+from charrnn.cli import corpora, doctor, evaluate, inspect, runs, sample, train
+from charrnn.cli.console import report_error
+from charrnn.errors import CharrnnError
+
+
+class Boundary(TyperGroup):
+    """Turns what a user caused into one ``error:`` line and exit code 1; all else keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CharrnnError as error:
+            report_error(error)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)  # noqa: T201
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Boundary,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train a recurrent character language model, hear it speak, and look inside it.",
+    epilog="Start with: charrnn train corpus.txt · charrnn sample · charrnn inspect neurons",
+)
+app.command()(train.train)
+app.command()(sample.sample)
+app.command()(evaluate.evaluate)
+app.add_typer(inspect.app, name="inspect")
+app.add_typer(corpora.app, name="corpora")
+app.add_typer(runs.app, name="runs")
+app.command()(doctor.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"charrnn {charrnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train a recurrent character language model, hear it speak, and look inside it."""
+
+
+def main() -> None:
+    """Run the program."""
+    app(prog_name="charrnn")

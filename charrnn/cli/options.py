@@ -1,0 +1,47 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from charrnn.errors import ConfigError
+
+
+def number(flag: str, kind: type[int] | type[float]) -> Callable[[Any], Any]:
+    """Return a parser whose complaint is an ``error:`` line, not a usage message."""
+
+    def parse(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            words = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"`{flag}` is `{value}`, but must be {words}") from None
+
+    return parse
+
+
+def whole(flag: str, help: str, **more: Any) -> Any:
+    """Return an option that takes a whole number."""
+    return typer.Option(flag, parser=number(flag, int), metavar="N", help=help, **more)
+
+
+def real(flag: str, help: str, **more: Any) -> Any:
+    """Return an option that takes a number."""
+    return typer.Option(flag, parser=number(flag, float), metavar="F", help=help, **more)
+
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run directory, a checkpoint, a name under runs/; the newest run if left out.",
+        show_default=False,
+    ),
+]
+LastOption = Annotated[bool, typer.Option("--last", help="Use the run's last checkpoint, not its best.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or mps.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")]

@@ -1,0 +1,127 @@
+"""``charrnn sample``."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli.console import notice, print_json, write_out
+from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, real, whole
+from charrnn.errors import ConfigError, TextError
+
+if TYPE_CHECKING:
+    pass
+
+
+def sample(
+    run: RunArgument = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Text to continue.")] = None,
+    prompt_file: Annotated[
+        str | None, typer.Option("--prompt-file", metavar="F", help="The same from a file.")
+    ] = None,
+    length: Annotated[int, whole("--length", "Characters to generate.")] = 500,
+    temperature: Annotated[
+        float, real("--temperature", "Below 1 bolder, above 1 wilder; 0 takes the best.")
+    ] = 0.8,
+    top_k: Annotated[int, whole("--top-k", "Draw from the k most probable; 0 from all.")] = 0,
+    top_p: Annotated[float, real("--top-p", "Draw from the fewest that reach this probability.")] = 1.0,
+    min_p: Annotated[
+        float, real("--min-p", "Leave out what is less probable than this share of the best.")
+    ] = 0.0,
+    seed: Annotated[
+        int | None, whole("--seed", "The same seed gives the same text.", show_default=False)
+    ] = None,
+    count: Annotated[int, whole("--count", "How many texts.")] = 1,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", metavar="TEXT", help="End before this text appears; repeatable."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="Write to a file.")
+    ] = None,
+    last: LastOption = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Let a model speak.
+
+    The text appears character by character, after the prompt.
+
+    [dim]charrnn sample --prompt "def " --temperature 0.6 · charrnn sample names --count 10[/dim]
+    """
+    if count < 1:
+        raise ConfigError(f"`--count` is `{count}`, but must be at least 1")
+    from charrnn.api import load
+
+    prompt = _prompt(prompt, prompt_file)
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    loaded = load(run, last=last, device=device)
+    unknown = loaded.vocabulary.unknown(prompt)
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    options |= {"prompt": prompt, "seed": seed, "stop": tuple(stop or ())}
+    streams = [loaded.stream(length, stream=index, **options) for index in range(count)]
+    if unknown:
+        notice(f"the model does not know {' '.join(f'`{c}`' for c in unknown[:20])}: left out of the prompt")
+    if as_json:
+        _print_json(streams, prompt, seed)
+        return
+    write = _writer(output)
+    for index, stream in enumerate(streams):
+        write(("\n---\n" if index else "") + prompt)
+        for piece in stream:
+            write(piece)
+    _end_line(output)
+
+
+def _prompt(prompt: str | None, file: str | None) -> str:
+    if prompt is not None and file is not None:
+        raise ConfigError("`--prompt` and `--prompt-file` exclude each other")
+    if file is None:
+        return prompt or ""
+    try:
+        return Path(file).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise TextError(f"cannot read `{file}`: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TextError(f"`{file}` is not UTF-8", "convert it, for example with iconv") from None
+
+
+def _print_json(streams: list[Iterator[str]], prompt: str, seed: int) -> None:
+    texts, rates = zip(*(_timed(stream) for stream in streams), strict=True)
+    data: dict[str, Any] = {"text": texts[0], "prompt": prompt, "seed": seed}
+    data["chars_per_second"] = sum(rates) / len(rates)
+    if len(texts) > 1:
+        data["texts"] = list(texts)
+    print_json(data)
+
+
+def _timed(stream: Iterator[str]) -> tuple[str, float]:
+    """Return a text and its characters per second, from the first character to the last."""
+    text = [next(stream, "")]
+    begun = time.perf_counter()
+    text += stream
+    seconds = time.perf_counter() - begun
+    characters = sum(map(len, text[1:]))
+    return "".join(text), characters / seconds if seconds and characters else 0.0
+
+
+def _writer(output: str | None) -> Callable[[str], None]:
+    if output is None:
+        return write_out
+    try:
+        file = Path(output).open("wb")  # noqa: SIM115 - lives as long as the command
+    except OSError as error:
+        raise TextError(f"cannot write `{output}`: {error.strerror}") from None
+    return lambda text: file.write(text.encode("utf-8", "surrogateescape")) and None
+
+
+def _end_line(output: str | None) -> None:
+    import sys
+
+    if output is None and sys.stdout.isatty():
+        write_out("\n")

@@ -1,0 +1,224 @@
+"""``charrnn train``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli.console import print_json, stderr_console, write_out
+from charrnn.cli.options import DeviceOption, JsonOption, PrecisionOption
+from charrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from charrnn.events import EndEvent
+    from charrnn.training.trainer import Trainer
+
+STARTED = time.monotonic()
+"""As near as can be to the command's start, for ``--minutes``."""
+
+
+def _flag(flag: str, help: str, metavar: str, panel: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=help, show_default=False, rich_help_panel=panel)
+
+
+def train(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...",
+            help="Files, folders, globs, - for stdin, or corpus names; none means stdlib.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[str | None, _flag("--run", "Name under runs/, or a directory.", "NAME", "Run")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run.", rich_help_panel="Run")
+    ] = False,
+    resume: Annotated[str | None, _flag("--resume", "Continue a run where it stopped.", "RUN", "Run")] = None,
+    init_from: Annotated[
+        str | None, _flag("--init-from", "Begin with a run's weights.", "RUN", "Run")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan only.", rich_help_panel="Run")
+    ] = False,
+    preset: Annotated[str | None, _flag("--preset", "tiny or classic.", "P", "Settings")] = None,
+    config: Annotated[str | None, _flag("--config", "TOML with settings.", "FILE", "Settings")] = None,
+    set_: Annotated[
+        list[str] | None, _flag("--set", "Any setting, as section.name=value.", "K=V", "Settings")
+    ] = None,
+    minutes: Annotated[
+        str | None, _flag("--minutes", "Wall time; 10 if no budget is given.", "F", "Budget")
+    ] = None,
+    epochs: Annotated[str | None, _flag("--epochs", "Passes over the training text.", "F", "Budget")] = None,
+    steps: Annotated[str | None, _flag("--steps", "Optimizer steps.", "N", "Budget")] = None,
+    cell: Annotated[str | None, _flag("--cell", "lstm, gru, elman or elman_relu.", "C", "Model")] = None,
+    hidden_size: Annotated[str | None, _flag("--hidden-size", "Neurons per layer.", "N", "Model")] = None,
+    num_layers: Annotated[str | None, _flag("--num-layers", "Recurrent layers.", "N", "Model")] = None,
+    dropout: Annotated[str | None, _flag("--dropout", "Share of outputs set to zero.", "F", "Model")] = None,
+    seq_len: Annotated[str | None, _flag("--seq-len", "Timesteps per window.", "T", "Optimization")] = None,
+    batch_size: Annotated[str | None, _flag("--batch-size", "Parallel streams.", "B", "Optimization")] = None,
+    optimizer: Annotated[
+        str | None, _flag("--optimizer", "adamw, adam, rmsprop or sgd.", "O", "Optimization")
+    ] = None,
+    learning_rate: Annotated[
+        str | None, _flag("--learning-rate", "Peak learning rate.", "F", "Optimization")
+    ] = None,
+    grad_clip: Annotated[
+        str | None, _flag("--grad-clip", "Largest gradient norm.", "F", "Optimization")
+    ] = None,
+    seed: Annotated[str | None, _flag("--seed", "Fixes weights and dropout.", "N", "Optimization")] = None,
+    documents: Annotated[
+        str | None, _flag("--documents", "files, lines, blank, or a regular expression.", "D", "Text")
+    ] = None,
+    symbols: Annotated[str | None, _flag("--symbols", "chars or bytes.", "S", "Text")] = None,
+    encoding: Annotated[str | None, _flag("--encoding", "The text's encoding.", "E", "Text")] = None,
+    newlines: Annotated[str | None, _flag("--newlines", "keep, or fold CRLF to lf.", "N", "Text")] = None,
+    val_fraction: Annotated[
+        str | None, _flag("--val-fraction", "Share kept to choose the best.", "F", "Text")
+    ] = None,
+    test_fraction: Annotated[
+        str | None, _flag("--test-fraction", "Share never looked at.", "F", "Text")
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on text.
+
+    Sizes and rates that are not given are planned from the amount of text and the budget. Ctrl-C saves
+    the run; --resume continues it.
+
+    [dim]charrnn train corpus.txt --minutes 5 · charrnn train src/ --run a · charrnn train --resume a[/dim]
+    """
+    settings = _settings(
+        {
+            "training.minutes": minutes,
+            "training.epochs": epochs,
+            "training.steps": steps,
+            "training.seq_len": seq_len,
+            "training.batch_size": batch_size,
+            "training.optimizer": optimizer,
+            "training.learning_rate": learning_rate,
+            "training.grad_clip": grad_clip,
+            "training.seed": seed,
+            "model.cell": cell,
+            "model.hidden_size": hidden_size,
+            "model.num_layers": num_layers,
+            "model.dropout": dropout,
+            "text.documents": documents,
+            "text.symbols": symbols,
+            "text.encoding": encoding,
+            "text.newlines": newlines,
+            "text.val_fraction": val_fraction,
+            "text.test_fraction": test_fraction,
+        },
+        set_ or [],
+    )
+    from charrnn.training import start
+
+    where = {"device": device, "precision": precision, "started": STARTED}
+    if resume is not None:
+        if texts or settings or run or init_from or preset or config or overwrite:
+            raise ConfigError(
+                "`--resume` takes text, settings and budget from the run",
+                f"say only `charrnn train --resume {resume}`",
+            )
+        trainer = start.resume(resume, **where)
+    else:
+        trainer = start.start(
+            texts or [],
+            run=run,
+            overwrite=overwrite,
+            settings=settings,
+            preset=preset,
+            config_file=config,
+            init_from=init_from,
+            **where,
+        )
+    if dry_run:
+        _show_plan(trainer, as_json)
+        return
+    _report(trainer, quiet, as_json)
+
+
+def _settings(flags: dict[str, str | None], assignments: list[str]) -> dict[str, str]:
+    settings = {name: value for name, value in flags.items() if value is not None}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"`--set {assignment}` has no `=`", "for example --set training.weight_decay=0.1"
+            )
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _report(trainer: Trainer, quiet: bool, as_json: bool) -> None:
+    from charrnn.events import EndEvent
+    from charrnn.rendering.live import make_reporter
+
+    end: EndEvent | None = None
+    with make_reporter(stderr_console(), quiet=quiet) as show, _stop_on_signal(trainer):
+        for event in trainer.events():
+            show(event)
+            end = event if isinstance(event, EndEvent) else end
+    if as_json:
+        print_json(_result(end))
+    else:
+        write_out(f"{end.run}\n")
+    if end.stopped_by == "interrupted":
+        raise typer.Exit(130)
+
+
+def _result(end: EndEvent) -> dict[str, Any]:
+    data = end.to_json()
+    keys = (
+        "run",
+        "epochs",
+        "seconds",
+        "chars_per_second",
+        "params",
+        "best_val_loss",
+        "best_val_bpc",
+        "stopped_by",
+    )
+    return {"steps": data["step"], **{key: data[key] for key in keys}}
+
+
+def _show_plan(trainer: Trainer, as_json: bool) -> None:
+    from charrnn.rendering.plan import plan_table
+    from charrnn.training.plan import estimate
+
+    job = trainer.job
+    figures = estimate(
+        job.config, trainer.plan_event().train_chars, trainer.network.num_params, trainer.device.type
+    )
+    if as_json:
+        print_json({"run": str(job.folder), "config": job.config.to_json(), **figures})
+    else:
+        stdout = stderr_console()
+        stdout.file = sys.stdout
+        stdout.print(plan_table(trainer.plan_event(), figures))
+
+
+@contextmanager
+def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) stops after the step in progress and saves; the second one at once."""
+
+    def handle(number: int, _: Any) -> None:
+        trainer.request_stop("interrupted")
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,137 @@
+"""One neuron looked at closely: where it fails, where it works, and what else it goes with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from charrnn.inspection.findings import Card, Excerpt, Row
+from charrnn.inspection.hypotheses import Hypothesis
+from charrnn.inspection.pieces import Piece
+from charrnn.inspection.scores import pearson
+
+BEFORE, AFTER = 110, 50
+"""Characters of an excerpt before and after the one it is about."""
+OTHERS = 4
+QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
+RANDOM_SEED = 0
+
+
+class Report(Protocol):
+    """Activations over the half of the text that reports."""
+
+    pieces: list[Piece]
+    column: dict[int, int]
+    values: list[np.ndarray]
+
+    def joined(self, row: int, hypothesis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
+def make_card(
+    row: Row,
+    place: int,
+    hypothesis: int,
+    tested: Sequence[int],
+    chosen_r: np.ndarray,
+    report: Report,
+    hypotheses: Sequence[Hypothesis],
+) -> Card:
+    """Return the card of a neuron.
+
+    Args:
+        row: Its figures for the hypothesis it is shown with.
+        place: Its row in ``chosen_r``.
+        hypothesis: Column of that hypothesis.
+        tested: Columns of all hypotheses that were tested.
+        chosen_r: Correlations on the choosing half, (N, Y).
+        report: Activations on the reporting half.
+        hypotheses: In column order.
+    """
+    a, y, _ = report.joined(place, hypothesis)
+    others = sorted((i for i in tested if i != hypothesis), key=lambda i: -abs(chosen_r[place, i]))[:OTHERS]
+    sign = np.sign(row.r) if row.r else 1.0
+    return Card(
+        neuron=row.neuron,
+        row=row,
+        others=tuple((hypotheses[i].name, pearson(*report.joined(place, i)[:2])) for i in others),
+        mean_on=float(a[y > 0].mean()) if (y > 0).any() else 0.0,
+        mean_off=float(a[y <= 0].mean()) if (y <= 0).any() else 0.0,
+        quantiles=tuple(float(v) for v in np.quantile(a, QUANTILES)),
+        excerpts=_excerpts(report, report.column[place], hypothesis, sign, _line(a, y)),
+    )
+
+
+def _line(a: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the least-squares line from hypothesis values to activations."""
+    varied = y - y.mean(dtype=np.float64)
+    slope = float(varied @ (a - a.mean(dtype=np.float64)) / max(varied @ varied, 1e-12))
+    return slope, float(a.mean(dtype=np.float64) - slope * y.mean(dtype=np.float64))
+
+
+def _excerpts(
+    report: Report, column: int, hypothesis: int, sign: float, line: tuple[float, float]
+) -> tuple[Excerpt, ...]:
+    """Return the worst failures of both sorts, then the best success, then a random place."""
+    slope, intercept = line
+    excess = []  # how far the activation lies on the side of "on" beyond what the label explains
+    for piece, values in zip(report.pieces, report.values, strict=True):
+        labels = piece.labels[:, hypothesis]
+        gone = np.isnan(labels) | (np.arange(len(piece)) < piece.skip)
+        excess.append(
+            np.where(gone, np.nan, sign * (values[:, column] - slope * np.nan_to_num(labels) - intercept))
+        )
+    on = _extreme(excess, largest=True)
+    off = _extreme(excess, largest=False, avoid=on)
+    best = _best_window(report, column, hypothesis, sign)
+    random = np.random.default_rng(RANDOM_SEED)
+    piece = int(random.integers(len(report.pieces)))
+    anywhere = (piece, int(random.integers(report.pieces[piece].skip, len(report.pieces[piece]))))
+    spots = ((on, "fails on"), (off, "fails off"), (best, "works"), (anywhere, "random"))
+    return tuple(_excerpt(report, column, hypothesis, *spot, why) for spot, why in spots)
+
+
+def _extreme(
+    excess: list[np.ndarray], *, largest: bool, avoid: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Return piece and character of the largest or smallest value, from another piece than ``avoid``."""
+    empty = -np.inf if largest else np.inf
+    tops = []
+    for number, values in enumerate(excess):
+        filled = np.where(np.isnan(values), empty, values)
+        spot = int(filled.argmax() if largest else filled.argmin())
+        skipped = avoid is not None and number == avoid[0] and len(excess) > 1
+        tops.append((empty if skipped else filled[spot], number, spot))
+    _, number, spot = max(tops) if largest else min(tops)
+    return number, spot
+
+
+def _best_window(report: Report, column: int, hypothesis: int, sign: float) -> tuple[int, int]:
+    """Return the place whose surroundings agree best with the hypothesis, among some that vary."""
+    best, place = -2.0, (0, report.pieces[0].skip)
+    for number, (piece, values) in enumerate(zip(report.pieces, report.values, strict=True)):
+        labels = piece.labels[:, hypothesis]
+        for middle in range(piece.skip + BEFORE, len(piece) - AFTER, BEFORE + AFTER):
+            window = slice(middle - BEFORE, middle + AFTER)
+            y = labels[window]
+            if np.isnan(y).any() or y.std() == 0:
+                continue
+            # a window that is half on and half off shows more than one with a single event
+            balance = 4 * (y > 0).mean() * (y <= 0).mean()
+            r = sign * pearson(values[window, column], y) * (0.5 + 0.5 * balance)
+            if r > best:
+                best, place = r, (number, middle)
+    return place
+
+
+def _excerpt(report: Report, column: int, hypothesis: int, number: int, spot: int, why: str) -> Excerpt:
+    piece = report.pieces[number]
+    window = slice(max(0, spot - BEFORE), min(len(piece), spot + AFTER))
+    return Excerpt(
+        source=f"document {piece.document + 1}, character {piece.begin + window.start + 1:,}",
+        text=piece.text[window],
+        values=report.values[number][window, column],
+        labels=piece.labels[window, hypothesis],
+        why=why,
+    )

@@ -1,0 +1,158 @@
+"""What inspection found, as plain data: everything that is printed, painted or written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+VERDICTS = ("tracks", "found", "char detector", "untrained too", "not found", "no valid null")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The best neuron for one hypothesis.
+
+    All figures but ``r_chosen`` come from text that had no part in the choice.
+
+    Args:
+        hypothesis: Its name.
+        type: ``binary``, ``count`` or ``level``.
+        neuron: The neuron; None where nothing correlates at all.
+        r: Pearson's correlation.
+        r_chosen: The same on the half that chose the neuron.
+        ap: Average precision for a binary hypothesis, of the neuron times the sign of r.
+        prevalence: Share of characters with a value above 0: what ``ap`` is by chance.
+        r_within_char: Correlation at equal current characters.
+        r_untrained: Correlation of the untrained twin's own best neuron.
+        p: Share of label swaps that correlate at least as much; None without a valid null.
+        q: ``p`` corrected for the number of hypotheses.
+        verdict: What all this allows to be said.
+        runners_up: Further neurons with their r, the best first.
+    """
+
+    hypothesis: str
+    type: str
+    neuron: str | None
+    r: float | None
+    r_chosen: float | None
+    ap: float | None
+    prevalence: float
+    r_within_char: float | None
+    r_untrained: float | None
+    p: float | None
+    q: float | None
+    verdict: str
+    runners_up: tuple[tuple[str, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; interventions are not computed yet, so their keys are null."""
+        keys = ("hypothesis", "type", "neuron", "r", "r_chosen", "ap", "prevalence", "r_within_char")
+        keys += ("r_untrained", "p", "q", "verdict")
+        data = {key: getattr(self, key) for key in keys}
+        data["runners_up"] = [{"neuron": name, "r": r} for name, r in self.runners_up]
+        return data | {"delta_on_bpc": None, "delta_off_bpc": None}
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Some text with the activations of one neuron and the labels of one hypothesis.
+
+    Args:
+        source: Document and character at which it begins.
+        text: The characters.
+        values: Activations, (N,).
+        labels: Hypothesis values, (N,); NaN where they are not scored.
+        why: ``fails on``, ``fails off``, ``works`` or ``random``.
+    """
+
+    source: str
+    text: str
+    values: np.ndarray
+    labels: np.ndarray
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        labels = [None if np.isnan(v) else float(v) for v in self.labels]
+        values = [float(v) for v in self.values]
+        return {"source": self.source, "why": self.why, "text": self.text, "values": values, "labels": labels}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One neuron, looked at closely.
+
+    Args:
+        neuron: Its name.
+        row: Its figures for the hypothesis it goes with best.
+        others: Further hypotheses with this neuron's r, the best first.
+        mean_on: Mean activation where the hypothesis is above 0.
+        mean_off: Mean activation elsewhere.
+        quantiles: Activations at 0.5, 5, 50, 95 and 99.5 % of the characters.
+        excerpts: Failures before successes.
+    """
+
+    neuron: str
+    row: Row
+    others: tuple[tuple[str, float], ...]
+    mean_on: float
+    mean_off: float
+    quantiles: tuple[float, ...]
+    excerpts: tuple[Excerpt, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "neuron": self.neuron,
+            "row": self.row.to_json(),
+            "others": [{"hypothesis": name, "r": r} for name, r in self.others],
+            "mean_on": self.mean_on,
+            "mean_off": self.mean_off,
+            "quantiles": list(self.quantiles),
+            "excerpts": [excerpt.to_json() for excerpt in self.excerpts],
+        }
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The whole result of ``inspect neurons``.
+
+    Args:
+        run: Name of the run.
+        model: Cell and size, as text.
+        kind: Recorded quantity, ``c`` or ``h``.
+        text_kind: What the text was taken for: ``prose``, ``python`` or ``c``.
+        chars: Characters with scores, in both halves.
+        documents: Documents they come from.
+        pieces: Pieces they were read as.
+        split_by: Whether ``documents`` or ``blocks`` were dealt to the halves.
+        neurons_tested: Number of neurons.
+        hypotheses_tested: Number of hypotheses.
+        null_blocks: Blocks that were swapped; None without a valid null.
+        float_error: Largest difference between the outputs and what the recorded gates say.
+        rows: One per hypothesis, the best first.
+        cards: The neurons that are shown closely.
+    """
+
+    run: str
+    model: str
+    kind: str
+    text_kind: str
+    chars: int
+    documents: int
+    pieces: int
+    split_by: str
+    neurons_tested: int
+    hypotheses_tested: int
+    null_blocks: int | None
+    float_error: float
+    rows: tuple[Row, ...]
+    cards: tuple[Card, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("rows", "cards")]
+        data = {name: getattr(self, name) for name in names}
+        return data | {"rows": [r.to_json() for r in self.rows], "cards": [c.to_json() for c in self.cards]}

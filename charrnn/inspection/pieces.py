@@ -1,0 +1,151 @@
+"""The text that is inspected, cut into pieces: half of them choose neurons, the others give the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from charrnn.errors import InspectionError
+from charrnn.inspection.hypotheses import Hypothesis, TextProfile
+from charrnn.text.corpus import Corpus
+
+BLOCK_CHARS = 10_000
+GAP_CHARS = 500
+"""Read but not scored at the begin of a block that continues a document."""
+WARM_UP_CHARS = 64
+"""Read but not scored at the begin of a document, where the state still comes from zero."""
+MIN_DOCUMENTS = 8
+"""With fewer documents, it is blocks and not documents that are dealt to the two halves."""
+MAX_CHARS = 400_000
+"""Characters inspected at most; more text is read evenly from the whole."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some characters of one document, read from a state of zeros.
+
+    Args:
+        text: The characters.
+        places: The same in the corpus, (N,).
+        labels: Value of every hypothesis at each character, NaN where it is not scored, (N, Y) float32.
+        skip: Characters at the begin that are read but not scored.
+        document: Number of the document it comes from.
+        begin: Where in the document it begins, in characters.
+        chooses: Whether it belongs to the half that chooses neurons.
+    """
+
+    text: str
+    places: np.ndarray
+    labels: np.ndarray
+    skip: int
+    document: int
+    begin: int
+    chooses: bool
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def cut_pieces(
+    corpus: Corpus,
+    parts: Sequence[tuple[int, int]],
+    hypotheses: Sequence[Hypothesis],
+    profile: TextProfile,
+    max_chars: int = MAX_CHARS,
+) -> list[Piece]:
+    """Cut parts of a corpus into pieces and label them.
+
+    Every document is labelled whole, then cut into blocks of 10,000 characters; a block that continues
+    a document begins with a gap of 500 characters that is read but not scored. With at least 8
+    documents, whole documents are dealt to the two halves; otherwise neighbouring blocks alternate.
+
+    Raises:
+        InspectionError: There are fewer than two pieces, so nothing can be confirmed.
+    """
+    documents = [span for part in parts if part[1] > part[0] for span in corpus.documents(*part)]
+    documents = [(begin, end) for begin, end in documents if end - begin > 2 * WARM_UP_CHARS]
+    by_document = len(documents) >= MIN_DOCUMENTS
+    blocks = _thinned([block for n, span in enumerate(documents) for block in _blocks(n, *span)], max_chars)
+    choosing = _deal([(n if by_document else i, end - begin) for i, (n, _, begin, end) in enumerate(blocks)])
+    labels = _Labels(corpus, documents, hypotheses, profile)
+    pieces = []
+    for chooses, (number, start, begin, end) in zip(choosing, blocks, strict=True):
+        text, values = labels.of(number)
+        span = slice(begin - start, end - start)
+        skip = WARM_UP_CHARS if begin == start else GAP_CHARS
+        pieces.append(
+            Piece(text[span], corpus.places[begin:end], values[span], skip, number, begin - start, chooses)
+        )
+    if len({piece.chooses for piece in pieces}) < 2:
+        raise InspectionError(
+            "the text is too short to inspect: it gives fewer than two pieces",
+            f"name a longer one with `--text`; two blocks of {BLOCK_CHARS:,} characters are the least",
+        )
+    return pieces
+
+
+Block = tuple[int, int, int, int]
+"""Number and begin of a document, begin and end of a block in it, as positions in the corpus."""
+
+
+def _blocks(number: int, start: int, stop: int) -> list[Block]:
+    """Cut a document into blocks of equal length, at most 10,000 characters each."""
+    count = -(-(stop - start) // BLOCK_CHARS)
+    edges = np.linspace(start, stop, count + 1).astype(int).tolist()
+    return [(number, start, begin, end) for begin, end in pairwise(edges)]
+
+
+def _thinned(blocks: list[Block], max_chars: int) -> list[Block]:
+    """Keep blocks evenly from the whole text, up to a number of characters."""
+    total = sum(end - begin for *_, begin, end in blocks)
+    if total <= max_chars:
+        return blocks
+    keep = max(2, int(len(blocks) * max_chars / total))
+    return [blocks[i] for i in np.unique(np.linspace(0, len(blocks) - 1, keep).astype(int))]
+
+
+def _deal(units: Iterable[tuple[int, int]]) -> list[bool]:
+    """Deal units, given as number and length in order, to two halves of about equal length."""
+    size = {True: 0, False: 0}
+    half: dict[int, bool] = {}
+    dealt = []
+    for number, length in units:
+        if number not in half:
+            half[number] = size[True] <= size[False]
+        size[half[number]] += length
+        dealt.append(half[number])
+    return dealt
+
+
+class _Labels:
+    """Labels of one document after another, each computed once."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        documents: list[tuple[int, int]],
+        hypotheses: Sequence[Hypothesis],
+        profile: TextProfile,
+    ) -> None:
+        self._corpus, self._documents = corpus, documents
+        self._hypotheses, self._profile = hypotheses, profile
+        self._number = -1
+
+    def of(self, number: int) -> tuple[str, np.ndarray]:
+        """Return the text of a document and its labels, (N, Y)."""
+        if number != self._number:
+            self._number = number
+            self._text = _one_char_per_place(self._corpus, *self._documents[number])
+            columns = [h.label(self._text, self._profile) for h in self._hypotheses]
+            self._values = np.stack(columns, axis=1).astype(np.float32)
+        return self._text, self._values
+
+
+def _one_char_per_place(corpus: Corpus, begin: int, end: int) -> str:
+    """Return text with one character per place; bytes that are no ASCII appear one by one."""
+    if corpus.kind == "chars":
+        return corpus.text(begin, end)
+    return corpus.universe[corpus.places[begin:end]].astype(np.uint8).tobytes().decode("latin-1")

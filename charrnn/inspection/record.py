@@ -1,0 +1,130 @@
+"""What every neuron did while the network read pieces of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from charrnn.errors import InspectionError
+from charrnn.inspection.names import Neuron
+from charrnn.inspection.pieces import Piece
+from charrnn.model.network import Network
+from charrnn.text.vocabulary import BOUNDARY
+
+WINDOW = 250
+ROWS = 64
+TOLERANCE = 1e-5
+"""Recomputed outputs may differ from the forward pass by this much."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Activations over one window of some pieces.
+
+    Args:
+        rows: Number of the piece of each row, (B,).
+        begin: First character of the window in its pieces.
+        length: Characters of each row that are text, not padding, (B,).
+        values: Activations after reading each character, ``tanh(c)`` for c neurons, (B, T, N) float32.
+    """
+
+    rows: list[int]
+    begin: int
+    length: np.ndarray
+    values: torch.Tensor
+
+
+class Recorder:
+    """Reads pieces of text, each from a state of zeros, and yields activations.
+
+    Args:
+        network: In evaluation mode, on the device it shall run on.
+        table: Place to id, (U,) int64.
+        columns: ``(layer, kind)`` of the quantities to record, whole layers of them; or single neurons.
+    """
+
+    def __init__(self, network: Network, table: np.ndarray, neurons: Sequence[Neuron]) -> None:
+        self.network = network
+        self.table = table
+        self.neurons = list(neurons)
+        self.largest_error = 0.0
+        """Largest difference so far between outputs and what the recorded gates say they are."""
+        self._groups = _groups(self.neurons)
+
+    def read(self, pieces: Sequence[Piece]) -> Iterator[Recorded]:
+        """Yield the activations of all pieces, window by window.
+
+        Raises:
+            InspectionError: The recorded gates do not reproduce the forward pass.
+        """
+        order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
+        for first in range(0, len(order), ROWS):
+            yield from self._read_rows(pieces, order[first : first + ROWS])
+
+    def _read_rows(self, pieces: Sequence[Piece], rows: list[int]) -> Iterator[Recorded]:
+        lengths = np.array([len(pieces[row]) for row in rows])
+        ids = np.full((len(rows), lengths.max()), BOUNDARY, dtype=np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : lengths[i]] = self.table[pieces[row].places]
+        device = self.network.readout.weight.device
+        state = self.network.initial_state(len(rows))
+        with torch.inference_mode():
+            start = torch.full((len(rows), 1), BOUNDARY, device=device)
+            _, state = self.network.hidden(start, state)
+            for begin in range(0, ids.shape[1], WINDOW):
+                running = int((lengths > begin).sum())  # rows are sorted, the longest first
+                state = tuple(tuple(part[:running] for part in layer) for layer in state)
+                window = torch.from_numpy(ids[:running, begin : begin + WINDOW]).to(device)
+                traces, after = self.network.trace(window, state)
+                self._check(traces, state, window)
+                left = np.clip(lengths[:running] - begin, 0, WINDOW)
+                yield Recorded(rows[:running], begin, left, self._values(traces))
+                state = after
+
+    def _values(self, traces: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+        parts = []
+        for layer, kind, index in self._groups:
+            part = traces[layer - 1][kind].transpose(0, 1)
+            part = part if index is None else part[..., index]
+            parts.append(torch.tanh(part) if kind == "c" else part)
+        return torch.cat(parts, dim=-1)
+
+    def _check(self, traces: list[dict[str, torch.Tensor]], state: tuple, window: torch.Tensor) -> None:
+        reset = window.t() == BOUNDARY
+        for layer, trace, before in zip(self.network.layers, traces, state, strict=True):
+            again = layer.output_of(trace, layer.previous(trace["h"], before, reset))
+            self.largest_error = max(self.largest_error, float((again - trace["h"]).abs().max()))
+        if not self.largest_error <= TOLERANCE * max(1.0, max(float(t["h"].abs().max()) for t in traces)):
+            raise InspectionError(
+                f"the recorded gates miss the forward pass by {self.largest_error:.1g}",
+                "try `--precision fp32`",
+            )
+
+
+def _groups(neurons: list[Neuron]) -> list[tuple[int, str, list[int] | None]]:
+    """Join neighbouring neurons of one kind into one slice of a layer."""
+    groups: list[tuple[int, str, list[int]]] = []
+    for neuron in neurons:
+        if not groups or groups[-1][:2] != (neuron.layer, neuron.kind):
+            groups.append((neuron.layer, neuron.kind, []))
+        groups[-1][2].append(neuron.index)
+    return groups
+
+
+def all_neurons(network: Network, kind: str) -> list[Neuron]:
+    """Return every neuron of one kind, layer by layer."""
+    size = network.config.hidden_size
+    return [Neuron(layer + 1, kind, i) for layer in range(len(network.layers)) for i in range(size)]
+
+
+def raw_values(recorder: Recorder, pieces: Sequence[Piece]) -> list[np.ndarray]:
+    """Return the activations of the recorder's neurons over each piece, (len(piece), N) float32."""
+    values = [np.empty((len(piece), len(recorder.neurons)), dtype=np.float32) for piece in pieces]
+    for window in recorder.read(pieces):
+        block = window.values.float().cpu().numpy()
+        for i, (row, length) in enumerate(zip(window.rows, window.length, strict=True)):
+            values[row][window.begin : window.begin + length] = block[i, :length]
+    return values

@@ -1,0 +1,154 @@
+"""The leader board of hypotheses and the card of a neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from charrnn.inspection.findings import Card, Excerpt, Findings, Row
+from charrnn.rendering.paint import is_plain, legend, paint
+from charrnn.rendering.tables import stdout_console
+
+MAX_WIDTH = 98
+MARKS = {
+    "tracks": ("●", "green"),
+    "found": ("◐", "yellow"),
+    "char detector": ("·", "dim"),
+    "untrained too": ("·", "dim"),
+    "not found": ("·", "dim"),
+    "no valid null": ("?", "yellow"),
+}
+MEANING = {
+    "tracks": "beats chance (q ≤ .05) and the untrained twin (by .10), and not for the current character alone",
+    "found": "as tracks, for a hypothesis that looks ahead",
+    "char detector": "less than half of r is left among equal current characters",
+    "untrained too": "an untrained twin comes within .10",
+    "not found": "swapped labels do as well",
+    "no valid null": "too little text to know what chance would give",
+}
+WHY = {
+    "fails on": "fails first: on where the text gives no reason",
+    "fails off": "fails: off where it should be on",
+    "works": "works",
+    "random": "a random place",
+}
+
+
+def print_findings(findings: Findings, console: Console | None = None) -> None:
+    """Print the board, then the cards, then how it was computed."""
+    console = console or stdout_console()
+    width = min(console.width, MAX_WIDTH)
+    for part in _parts(findings, width, is_plain(console)):
+        console.print(part, width=width)
+
+
+def _parts(findings: Findings, width: int, plain: bool) -> Iterator[RenderableType]:
+    yield Text.assemble((findings.run, "bold"), f" · {findings.model}")
+    yield Text(_method(findings), style="dim")
+    yield board(findings.rows)
+    yield Text(_footer(findings), style="dim")
+    for card in findings.cards:
+        yield Text("")
+        yield from card_parts(card, width, plain)
+    if findings.cards:
+        yield Text("")
+        yield Text(f"look closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}")
+
+
+def _method(findings: Findings) -> str:
+    half = {"documents": "half of the documents", "blocks": "every other block"}[findings.split_by]
+    null = (
+        "no valid null: fewer than 20 blocks of 2,000 characters report"
+        if findings.null_blocks is None
+        else f"null: 999 swaps of {findings.null_blocks} blocks' labels"
+    )
+    return (
+        f"{findings.neurons_tested:,} {findings.kind} neurons × {findings.hypotheses_tested} hypotheses × "
+        f"{findings.chars:,} characters ({findings.text_kind}, {findings.documents} documents); "
+        f"chosen on {half}, all figures from the others; {null}"
+    )
+
+
+def _footer(findings: Findings) -> str:
+    named = {row.neuron for row in findings.rows if row.verdict in ("tracks", "found")}
+    free = findings.neurons_tested - len(named)
+    seen = dict.fromkeys(row.verdict for row in findings.rows)
+    lines = [f"{MARKS[name][0]} {name}: {MEANING[name]}" for name in seen]
+    lines.append(
+        f"{free:,} of {findings.neurons_tested:,} neurons are the best for no hypothesis that was found"
+    )
+    lines.append(
+        f"values after reading the character; gates reproduce the outputs to {findings.float_error:.0e}"
+    )
+    return "\n".join(lines)
+
+
+def board(rows: tuple[Row, ...]) -> Table:
+    """Return the table with one line per hypothesis, its best neuron, and all runners-up beneath."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in ("hypothesis", "neuron", ">r", ">AP (base)", ">×char", ">untrained", ">q", "verdict"):
+        right = head.startswith(">")
+        table.add_column(head.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row))
+        for name, r in row.runners_up:
+            table.add_row("", Text(name, style="dim"), Text(signed(r), style="dim"))
+    return table
+
+
+def _cells(row: Row) -> tuple[Text, ...]:
+    mark, style = MARKS[row.verdict]
+    named = row.verdict in ("tracks", "found", "no valid null")
+    sign = "blue" if (row.r or 0) > 0 else "red"
+    precision = "" if row.ap is None else f"{unsigned(row.ap)} ({unsigned(row.prevalence)})"
+    return (
+        Text(row.hypothesis, style="" if named else "dim"),
+        Text(row.neuron or "–", style=sign if named else "dim"),
+        Text("–" if row.r is None else signed(row.r), style=f"bold {sign}" if named else "dim"),
+        Text(precision),
+        Text("–" if row.r_within_char is None else signed(row.r_within_char)),
+        Text("–" if row.r_untrained is None else signed(row.r_untrained)),
+        Text("–" if row.q is None else unsigned(row.q, 3)),
+        Text.assemble((mark, style), " ", (row.verdict, "" if named else "dim")),
+    )
+
+
+def signed(value: float) -> str:
+    """Return a correlation as ``+.71`` or ``−.71``."""
+    return ("−" if value < 0 else "+") + unsigned(abs(value))
+
+
+def unsigned(value: float, digits: int = 2) -> str:
+    """Return a number without the zero before its point: ``.71``, ``1.00``."""
+    return f"{value:.{digits}f}".removeprefix("0")
+
+
+def card_parts(card: Card, width: int, plain: bool) -> Iterator[RenderableType]:
+    """Yield the lines of a card: what the neuron goes with, then its failures, then where it works."""
+    row = card.row
+    yield Text("─" * width, style="dim")
+    head = Text.assemble((card.neuron, "bold"), f"   {row.hypothesis}   r {signed(row.r)}")
+    head.append(f" · on {signed(card.mean_on)}, off {signed(card.mean_off)} on average")
+    head.append(f" · untrained {signed(row.r_untrained)}")
+    yield head
+    others = ", ".join(f"{name} {signed(r)}" for name, r in card.others)
+    low, high = card.quantiles[0], card.quantiles[-1]
+    yield Text(f"also {others} · 99 % of its values lie in {signed(low)} … {signed(high)}", style="dim")
+    yield legend(plain)
+    for excerpt in card.excerpts:
+        yield Text.assemble(
+            (WHY[excerpt.why], "bold" if "fails" in excerpt.why else ""), (f"   {excerpt.source}", "dim")
+        )
+        yield from painted(excerpt, width, plain)
+
+
+def painted(excerpt: Excerpt, width: int, plain: bool) -> Iterator[Text]:
+    """Yield an excerpt's text painted by its values, with the hypothesis marked beneath."""
+    labels = np.nan_to_num(excerpt.labels)
+    marks = labels > 0 if len(np.unique(labels)) == 2 else None
+    yield from paint(excerpt.text, np.clip(excerpt.values, -1, 1), width=width - 2, plain=plain, marks=marks)
