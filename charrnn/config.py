@@ -101,7 +101,7 @@ class ModelConfig:
     """Neurons per layer, H."""
     num_layers: int | None = setting(None, allowed=Range(1, 64))
     """Recurrent layers, L."""
-    embedding_size: int = setting(0, allowed=Range(0, 65536))
+    embedding_size: int | None = setting(None, allowed=Range(0, 65536))
     """Width of a learned input embedding; 0 gives the first layer one-hot input."""
     dropout: float | None = setting(None, allowed=FRACTION)
     """Share of layer outputs set to zero while training, between layers and before the readout."""
@@ -135,7 +135,7 @@ class TrainingConfig:
     """Decoupled weight decay of matrices (not of biases)."""
     grad_clip: float = setting(1.0, allowed=POSITIVE)
     """Largest norm of the gradient of all weights together."""
-    num_evals: int = setting(20, allowed=Range(1, 100_000))
+    num_evals: int | None = setting(None, allowed=Range(1, 100_000))
     """Looks at the validation split over the budget."""
     patience: int = setting(0, allowed=Range(0))
     """Stop after this many looks without improvement; 0 never stops early."""

@@ -125,7 +125,7 @@ def test_stdlib_is_sorted_capped_and_readable():
     assert not [name for name in names if "_sysconfigdata" in name]
 
 
-def test_stdlib_skips_folders_and_stops_at_the_cap(tmp_path, monkeypatch):
+def test_stdlib_skips_folders_and_takes_files_evenly_up_to_the_cap(tmp_path, monkeypatch):
     root = tmp_path / "lib"
     for name, content in {
         "b/tests/t.py": b"t",
@@ -144,8 +144,8 @@ def test_stdlib_skips_folders_and_stops_at_the_cap(tmp_path, monkeypatch):
     monkeypatch.setattr(corpora, "STDLIB_CAP_BYTES", 10)
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda _: str(root))
     found = corpora.locate(corpora.find("stdlib"))
-    # c.py would cross the cap; d.py would fit behind it, but the walk has stopped.
-    assert [path.relative_to(root).as_posix() for path in found] == ["a.py", "b/core.py"]
+    # 10 of 12 bytes fit: a.py would exceed five sixths of what was passed by then, the others do not
+    assert [path.relative_to(root).as_posix() for path in found] == ["b/core.py", "c.py", "d.py"]
 
 
 def test_stdlib_without_sources_is_a_corpus_error(tmp_path, monkeypatch):

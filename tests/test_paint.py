@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
 from charrnn.rendering.paint import is_plain, legend, paint, value_style
@@ -45,8 +45,7 @@ def console(color_system: str | None = "truecolor", width: int = 80, **settings:
 
 def printed(rows: list[Text], color_system: str | None = "truecolor", width: int = 80) -> list[str]:
     target = console(color_system, width)
-    for row in rows:
-        target.print(row)
+    target.print(Group(*rows))
     return target.file.getvalue().splitlines()
 
 

@@ -59,7 +59,7 @@ def make_card(
         mean_on=float(a[y > 0].mean()) if (y > 0).any() else 0.0,
         mean_off=float(a[y <= 0].mean()) if (y <= 0).any() else 0.0,
         quantiles=tuple(float(v) for v in np.quantile(a, QUANTILES)),
-        excerpts=_excerpts(report, report.column[place], hypothesis, sign, _line(a, y)),
+        excerpts=_excerpts(report, report.column[place], hypothesis, sign, _line(a, y), row.type == "binary"),
     )
 
 
@@ -71,7 +71,7 @@ def _line(a: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _excerpts(
-    report: Report, column: int, hypothesis: int, sign: float, line: tuple[float, float]
+    report: Report, column: int, hypothesis: int, sign: float, line: tuple[float, float], binary: bool
 ) -> tuple[Excerpt, ...]:
     """Return the worst failures of both sorts, then the best success, then a random place."""
     slope, intercept = line
@@ -89,7 +89,7 @@ def _excerpts(
     piece = int(random.integers(len(report.pieces)))
     anywhere = (piece, int(random.integers(report.pieces[piece].skip, len(report.pieces[piece]))))
     spots = ((on, "fails on"), (off, "fails off"), (best, "works"), (anywhere, "random"))
-    return tuple(_excerpt(report, column, hypothesis, *spot, why) for spot, why in spots)
+    return tuple(_excerpt(report, column, hypothesis, *spot, why, binary) for spot, why in spots)
 
 
 def _extreme(
@@ -125,7 +125,9 @@ def _best_window(report: Report, column: int, hypothesis: int, sign: float) -> t
     return place
 
 
-def _excerpt(report: Report, column: int, hypothesis: int, number: int, spot: int, why: str) -> Excerpt:
+def _excerpt(
+    report: Report, column: int, hypothesis: int, number: int, spot: int, why: str, binary: bool
+) -> Excerpt:
     piece = report.pieces[number]
     window = slice(max(0, spot - BEFORE), min(len(piece), spot + AFTER))
     return Excerpt(
@@ -134,4 +136,6 @@ def _excerpt(report: Report, column: int, hypothesis: int, number: int, spot: in
         values=report.values[number][window, column],
         labels=piece.labels[window, hypothesis],
         why=why,
+        middle=spot - window.start,
+        binary=binary,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class Excerpt:
         values: Activations, (N,).
         labels: Hypothesis values, (N,); NaN where they are not scored.
         why: ``fails on``, ``fails off``, ``works`` or ``random``.
+        middle: Index of the character it is about.
+        binary: Whether the hypothesis is only ever on or off.
     """
 
     source: str
@@ -72,6 +74,19 @@ class Excerpt:
     values: np.ndarray
     labels: np.ndarray
     why: str
+    middle: int
+    binary: bool
+
+    def cut(self, before: int, after: int) -> Excerpt:
+        """Return fewer characters around the middle."""
+        window = slice(max(0, self.middle - before), self.middle + after)
+        return replace(
+            self,
+            text=self.text[window],
+            values=self.values[window],
+            labels=self.labels[window],
+            middle=self.middle - window.start,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +17,7 @@ from charrnn.rendering.paint import is_plain, legend, paint
 from charrnn.rendering.tables import stdout_console
 
 MAX_WIDTH = 98
+SHORT_BEFORE, SHORT_AFTER = 70, 30
 MARKS = {
     "tracks": ("●", "green"),
     "found": ("◐", "yellow"),
@@ -24,7 +27,7 @@ MARKS = {
     "no valid null": ("?", "yellow"),
 }
 MEANING = {
-    "tracks": "beats chance (q ≤ .05) and the untrained twin (by .10), and not for the current character alone",
+    "tracks": "beats chance (q ≤ .05), the untrained twin (by .10) and the current character alone",
     "found": "as tracks, for a hypothesis that looks ahead",
     "char detector": "less than half of r is left among equal current characters",
     "untrained too": "an untrained twin comes within .10",
@@ -39,25 +42,46 @@ WHY = {
 }
 
 
+@dataclass(frozen=True)
+class View:
+    """How wide, and with which colours, something is drawn."""
+
+    width: int
+    plain: bool
+    color_system: str | None
+
+    @classmethod
+    def of(cls, console: Console) -> View:
+        """Return the view that suits a console."""
+        return cls(min(console.width, MAX_WIDTH), is_plain(console), console.color_system)
+
+
 def print_findings(findings: Findings, console: Console | None = None) -> None:
-    """Print the board, then the cards, then how it was computed."""
+    """Print the board, then the cards, then how to look closer."""
     console = console or stdout_console()
-    width = min(console.width, MAX_WIDTH)
-    for part in _parts(findings, width, is_plain(console)):
-        console.print(part, width=width)
+    view = View.of(console)
+    for part in _parts(findings, view):
+        console.print(part, width=view.width)
 
 
-def _parts(findings: Findings, width: int, plain: bool) -> Iterator[RenderableType]:
+def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
     yield Text.assemble((findings.run, "bold"), f" · {findings.model}")
     yield Text(_method(findings), style="dim")
     yield board(findings.rows)
     yield Text(_footer(findings), style="dim")
+    if not findings.cards:
+        return
+    alone = len(findings.cards) == 1
+    yield legend(view.plain, view.color_system)
     for card in findings.cards:
-        yield Text("")
-        yield from card_parts(card, width, plain)
-    if findings.cards:
-        yield Text("")
-        yield Text(f"look closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}")
+        yield from card_parts(card, view, card.excerpts if alone else _short(card))
+    yield Text(f"\nlook closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}")
+
+
+def _short(card: Card) -> tuple[Excerpt, ...]:
+    """Return one failure and one success, shortened around their middle."""
+    kept = [excerpt for excerpt in card.excerpts if excerpt.why in ("fails on", "works")]
+    return tuple(excerpt.cut(SHORT_BEFORE, SHORT_AFTER) for excerpt in kept)
 
 
 def _method(findings: Findings) -> str:
@@ -128,27 +152,32 @@ def unsigned(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}".removeprefix("0")
 
 
-def card_parts(card: Card, width: int, plain: bool) -> Iterator[RenderableType]:
+def card_parts(card: Card, view: View, excerpts: tuple[Excerpt, ...]) -> Iterator[RenderableType]:
     """Yield the lines of a card: what the neuron goes with, then its failures, then where it works."""
     row = card.row
-    yield Text("─" * width, style="dim")
+    yield Text("─" * view.width, style="dim")
     head = Text.assemble((card.neuron, "bold"), f"   {row.hypothesis}   r {signed(row.r)}")
-    head.append(f" · on {signed(card.mean_on)}, off {signed(card.mean_off)} on average")
     head.append(f" · untrained {signed(row.r_untrained)}")
+    head.append(f" · on {signed(card.mean_on)}, off {signed(card.mean_off)} on average")
     yield head
     others = ", ".join(f"{name} {signed(r)}" for name, r in card.others)
     low, high = card.quantiles[0], card.quantiles[-1]
-    yield Text(f"also {others} · 99 % of its values lie in {signed(low)} … {signed(high)}", style="dim")
-    yield legend(plain)
-    for excerpt in card.excerpts:
-        yield Text.assemble(
-            (WHY[excerpt.why], "bold" if "fails" in excerpt.why else ""), (f"   {excerpt.source}", "dim")
-        )
-        yield from painted(excerpt, width, plain)
+    yield Text(f"also {others} · 99 % of values in {signed(low)} … {signed(high)}", style="dim")
+    for excerpt in excerpts:
+        bold = "bold" if excerpt.why.startswith("fails") else ""
+        yield Text.assemble((WHY[excerpt.why], bold), (f"   {excerpt.source}", "dim"))
+        yield painted(excerpt, view)
 
 
-def painted(excerpt: Excerpt, width: int, plain: bool) -> Iterator[Text]:
-    """Yield an excerpt's text painted by its values, with the hypothesis marked beneath."""
+def painted(excerpt: Excerpt, view: View) -> RenderableType:
+    """Return an excerpt's text painted by its values, with a binary hypothesis marked beneath."""
     labels = np.nan_to_num(excerpt.labels)
-    marks = labels > 0 if len(np.unique(labels)) == 2 else None
-    yield from paint(excerpt.text, np.clip(excerpt.values, -1, 1), width=width - 2, plain=plain, marks=marks)
+    rows = paint(
+        excerpt.text,
+        excerpt.values,
+        width=view.width - 2,
+        plain=view.plain,
+        marks=labels > 0 if excerpt.binary else None,
+        color_system=view.color_system,
+    )
+    return Padding(Group(*rows), (0, 0, 0, 2))

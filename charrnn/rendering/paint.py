@@ -51,7 +51,7 @@ def paint(
     sequence, a flag) is one piece: it is never folded apart and shows the value of its first code point.
     A mark with nothing to stand on gets ``◌``, a joiner that joins no emoji is drawn as its number.
 
-    Print the rows one by one or as a ``Group``.
+    Print the rows as a ``Group``: rich forgets that a text must not be wrapped when it is printed bare.
 
     Args:
         text: Any text.

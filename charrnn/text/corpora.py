@@ -32,8 +32,8 @@ _STDLIB_SKIPPED_FOLDERS = (
     "config-*",
     "turtledemo",
 )
-# Written when the interpreter was built: holds the folder names of the machine that built it.
-_STDLIB_SKIPPED_FILES = ("_sysconfigdata*",)
+# Tables, the first with the folder names of the machine that built the interpreter.
+_STDLIB_SKIPPED_FILES = ("_sysconfigdata*", "entities.py")
 
 
 @dataclass(frozen=True)
@@ -128,16 +128,18 @@ def _catalogue_dir() -> Path:
 
 
 def _stdlib_files(root: Path) -> list[Path]:
-    """Return whole files of the library in path order, at most ``STDLIB_CAP_BYTES`` together."""
-    chosen, total = [], 0
-    for relative in sorted(_stdlib_names(root)):
-        path = root / relative
-        if (size := _utf8_size(path)) is None:
-            continue
-        if total + size > STDLIB_CAP_BYTES:
-            break
-        chosen.append(path)
-        total += size
+    """Return whole files of the library in path order, at most ``STDLIB_CAP_BYTES`` together.
+
+    They are taken evenly from the whole list, so that the held-out tail is of the same kind.
+    """
+    sizes = {path: size for name in sorted(_stdlib_names(root)) if (size := _utf8_size(path := root / name))}
+    share = min(1.0, STDLIB_CAP_BYTES / max(1, sum(sizes.values())))
+    chosen, passed, total = [], 0, 0
+    for path, size in sizes.items():
+        passed += size
+        if total + size <= share * passed:
+            chosen.append(path)
+            total += size
     if not chosen:
         raise CorpusError(f"no Python sources of the standard library in `{root}`", "name a text to train on")
     return chosen

@@ -16,39 +16,48 @@ EFFECTIVE_FLOPS = {"cpu": 1.0e11, "mps": 5.0e11, "cuda": 1.0e13}
 """Useful arithmetic per second that the plan counts on: two cores, one small and one large GPU."""
 
 HIDDEN_SIZES = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 1024)
+EMBEDDING_SIZE = 32
+MAX_EVALS = 20
+EVAL_CHARS_SHARE = 0.25
+"""Characters looked at for validation, all looks together, per training character."""
 CHARS_PER_PARAM = 8.0
 """Training characters, repetitions included, for which one weight is worth its time."""
 
 
-def make_plan(config: Config, train_chars: int, vocab_size: int, device: str) -> Config:
+def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int, device: str) -> Config:
     """Fill in every setting that was left open.
 
     Args:
         config: Settings; what is set stays as it is.
         train_chars: Characters in the training split.
+        val_chars: Characters in the validation split.
         vocab_size: Number of ids, V.
         device: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
         TextError: The training split is shorter than one window.
     """
-    training = _budget(config.training)
-    training = _window(training, train_chars, device)
-    hidden = config.model.hidden_size or _hidden_size(training, train_chars, vocab_size, device)
-    layers = config.model.num_layers or 1
-    dropout = config.model.dropout
+    training = _window(_budget(config.training), train_chars, device)
+    model = config.model
     model = replace(
-        config.model, hidden_size=hidden, num_layers=layers, dropout=0.0 if dropout is None else dropout
+        model,
+        embedding_size=EMBEDDING_SIZE if model.embedding_size is None else model.embedding_size,
+        num_layers=model.num_layers or 1,
     )
-    if dropout is None:
-        model = replace(model, dropout=_dropout(training, train_chars, model, vocab_size, device))
+    if model.hidden_size is None:
+        model = replace(model, hidden_size=_hidden_size(training, model, train_chars, vocab_size, device))
+    chars = expected_chars(training, train_chars, num_params(model, vocab_size), device)
+    if model.dropout is None:
+        model = replace(model, dropout=_dropout(chars / train_chars))
     if training.learning_rate is None:
         training = replace(training, learning_rate=OPTIMIZERS[training.optimizer].default_rate)
+    if training.num_evals is None:
+        training = replace(training, num_evals=_num_evals(chars, val_chars))
     return replace(config, model=model, training=training)
 
 
 def num_params(model: ModelConfig, vocab_size: int) -> int:
-    """Return the weights of the recurrent layers and the readout, biases left out."""
+    """Return the weights that are multiplied at every character, biases left out."""
     gates = {"lstm": 4, "gru": 3}.get(model.cell, 1)
     hidden, layers = model.hidden_size, model.num_layers
     first = model.embedding_size or vocab_size
@@ -90,23 +99,26 @@ def _window(training: TrainingConfig, train_chars: int, device: str) -> Training
     return replace(training, batch_size=batch_size, seq_len=seq_len)
 
 
-def _hidden_size(training: TrainingConfig, train_chars: int, vocab_size: int, device: str) -> int:
-    """Choose the widest layer whose weights each see enough characters in the budget."""
+def _hidden_size(
+    training: TrainingConfig, model: ModelConfig, train_chars: int, vocab_size: int, device: str
+) -> int:
+    """Choose the widest layers whose weights each see enough characters in the budget."""
     chosen = HIDDEN_SIZES[0]
     for size in HIDDEN_SIZES:
-        params = num_params(ModelConfig(hidden_size=size, num_layers=1), vocab_size)
+        params = num_params(replace(model, hidden_size=size), vocab_size)
         if expected_chars(training, train_chars, params, device) >= CHARS_PER_PARAM * params:
             chosen = size
     return chosen
 
 
-def _dropout(
-    training: TrainingConfig, train_chars: int, model: ModelConfig, vocab_size: int, device: str
-) -> float:
+def _dropout(epochs: float) -> float:
     """Choose dropout by how often the text will be repeated."""
-    params = num_params(model, vocab_size)
-    epochs = expected_chars(training, train_chars, params, device) / train_chars
-    return 0.0 if epochs < 4 else 0.1 if epochs < 8 else 0.25
+    return 0.0 if epochs < 4 else 0.1 if epochs < 8 else 0.2
+
+
+def _num_evals(chars: float, val_chars: int) -> int:
+    """Choose how often to look at the validation split: reading it shall not rule the time."""
+    return int(min(MAX_EVALS, max(1, EVAL_CHARS_SHARE * chars / max(1, val_chars))))
 
 
 def estimate(config: Config, train_chars: int, params: int, device: str) -> dict[str, float]:

@@ -64,7 +64,8 @@ def start(
     vocabulary = corpus.training_vocabulary(*splits.train)
     if base is not None:
         vocabulary = extended_vocabulary(base, vocabulary)
-    config = make_plan(config, count_characters(corpus, splits.train), len(vocabulary), where.type)
+    chars = (count_characters(corpus, part) for part in (splits.train, splits.val))
+    config = make_plan(config, *chars, len(vocabulary), where.type)
     job = Job(folder, config, corpus, splits, vocabulary, tuple(_absolute(text) for text in texts))
     initial = warm_network(base, config, vocabulary) if base is not None else None
     return Trainer(job, where, number_format, started, initial)
