@@ -29,6 +29,9 @@ def neurons(
         list[str] | None, typer.Option("--hypothesis", metavar="NAME", help="Ask only this. Repeatable.")
     ] = None,
     top: Annotated[int, whole("--top", "Neurons per hypothesis.")] = 1,
+    svg: Annotated[
+        str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")
+    ] = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -43,7 +46,8 @@ def neurons(
     if top < 1:
         raise ConfigError(f"`--top` is `{top}`, but must be at least 1")
     from charrnn.api import load
-    from charrnn.rendering.neurons import print_findings
+    from charrnn.rendering.neurons import MAX_WIDTH, print_findings
+    from charrnn.rendering.svg import save_svg
 
     loaded = load(run, last=last, device=device)
     console = stderr_console()
@@ -56,6 +60,8 @@ def neurons(
         findings = loaded.inspect_neurons(
             texts=text or (), neuron=neuron, hypotheses=hypothesis or (), top=top
         )
+    if svg is not None:
+        save_svg(svg, lambda console: print_findings(findings, console), MAX_WIDTH)
     if as_json:
         print_json(findings.to_json())
     else:

@@ -1,0 +1,275 @@
+"""The commands from end to end, at a small size: what scripts and people rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from charrnn.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[1]
+HARBOUR = ROOT / "corpora" / "harbour.txt"
+
+
+def charrnn(*arguments, code=0, stdin=None):
+    result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a small trained run called ``small``, as working directory."""
+    path = tmp_path_factory.mktemp("work")
+    before = os.getcwd()
+    os.chdir(path)
+    os.environ["CHARRNN_CACHE"] = str(path / "cache")
+    text = HARBOUR.read_text(encoding="utf-8") * 3
+    (path / "harbour.txt").write_text(text, encoding="utf-8")
+    arguments = "train harbour.txt --run small --steps 250 --hidden-size 32 --val-fraction .2 --test-fraction .2 --json"
+    charrnn(*arguments.split())
+    yield path
+    os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def same_cache(folder, monkeypatch):
+    monkeypatch.setenv("CHARRNN_CACHE", str(folder / "cache"))
+
+
+def test_help_is_quick_to_import_and_shows_every_command():
+    script = (
+        "import sys; sys.argv = ['charrnn', '--help']\n"
+        "from charrnn.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code\n"
+        "assert not {'torch', 'numpy', 'safetensors'} & set(sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    for command in ("train", "sample", "evaluate", "inspect", "corpora", "runs", "doctor"):
+        assert command in out
+
+
+def every_command(group=app, path=()):
+    from typer.main import get_command
+
+    def walk(command, names):
+        if hasattr(command, "commands"):
+            for name, child in command.commands.items():
+                yield from walk(child, (*names, name))
+        else:
+            yield names, command
+
+    return list(walk(get_command(group), path))
+
+
+@pytest.mark.parametrize("names", [names for names, _ in every_command()], ids=" ".join)
+def test_every_command_explains_itself_and_is_in_the_reference(names):
+    assert len(charrnn(*names, "--help").stdout) > 200
+    assert f"charrnn {' '.join(names)}" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+
+
+def test_train_json(folder):
+    data = json.loads(
+        charrnn("train", "harbour.txt", "--run", "j", "--steps", 3, "--hidden-size", 8, "--json").stdout
+    )
+    assert set(data) >= {
+        "run", "steps", "epochs", "seconds", "chars_per_second", "params", "best_val_loss", "best_val_bpc", "stopped_by"
+    }  # fmt: skip
+    assert data["run"] == "runs/j" and data["steps"] == 3 and data["stopped_by"] == "steps"
+    assert data["best_val_bpc"] == pytest.approx(data["best_val_loss"] / 0.6931471805599453)
+
+
+def test_train_without_a_name_picks_a_free_one(folder):
+    for expected in ("runs/harbour", "runs/harbour-2"):
+        result = charrnn("train", "harbour.txt", "--steps", 2, "--hidden-size", 8)
+        assert result.stdout == f"{expected}\n"
+        assert "stopped by steps" in result.stderr
+
+
+def test_train_from_stdin_and_quiet(folder, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "charrnn",
+        "train",
+        "-",
+        "--run",
+        "piped",
+        "--steps",
+        "2",
+        "--hidden-size",
+        "8",
+    ]
+    with HARBOUR.open("rb") as text:
+        done = subprocess.run([*command, "--quiet"], stdin=text, capture_output=True, text=True, check=True)
+    assert done.stdout == "runs/piped\n" and done.stderr == ""
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(folder):
+    result = charrnn("train", "harbour.txt", "--run", "never", "--minutes", 1, "--dry-run")
+    assert "model.hidden_size" in result.stdout and "expected time" in result.stdout
+    data = json.loads(
+        charrnn("train", "harbour.txt", "--run", "never", "--minutes", 1, "--dry-run", "--json").stdout
+    )
+    assert data["config"]["training"]["batch_size"] and data["memory_bytes"] > 0
+    assert not (folder / "runs" / "never").exists()
+
+
+def test_sample_json_and_text_agree(folder):
+    how = ("sample", "small", "--length", 60, "--seed", 7, "--prompt", "The ")
+    data = json.loads(charrnn(*how, "--json").stdout)
+    assert set(data) >= {"text", "prompt", "seed", "chars_per_second"}
+    assert len(data["text"]) == 60 and data["prompt"] == "The " and data["seed"] == 7
+    assert charrnn(*how).stdout == "The " + data["text"]
+    several = json.loads(charrnn(*how, "--count", 3, "--json").stdout)["texts"]
+    assert several[0] == data["text"] and len(set(several)) == 3
+
+
+def test_sample_to_a_file_from_a_prompt_file(folder):
+    (folder / "prompt.txt").write_text("The harbour", encoding="utf-8")
+    assert (
+        charrnn("sample", "small", "--prompt-file", "prompt.txt", "-o", "out.txt", "--length", 20).stdout
+        == ""
+    )
+    assert (folder / "out.txt").read_text(encoding="utf-8").startswith("The harbour")
+
+
+def test_sample_reports_unknown_characters_of_the_prompt(folder):
+    result = charrnn("sample", "small", "--prompt", "Ж The", "--length", 5)
+    assert "does not know `Ж`" in result.stderr
+
+
+def test_the_model_file_alone_is_enough(folder, tmp_path, monkeypatch):
+    data = (folder / "runs" / "small" / "best" / "model.safetensors").read_bytes()
+    (tmp_path / "alone.safetensors").write_bytes(data)
+    here = charrnn("sample", "small", "--seed", 1, "--length", 30).stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "empty"))
+    assert charrnn("sample", "alone.safetensors", "--seed", 1, "--length", 30).stdout == here
+
+
+def test_evaluate_json(folder):
+    data = json.loads(charrnn("evaluate", "small", "--json").stdout)
+    keys = {"run", "chars", "loss", "bpc", "bpb", "context", "dynamic", "baselines", "stderr_bpc"}
+    assert set(data) >= keys and set(data["baselines"]) >= {"unigram", "ngram", "xz"}
+    assert data["context"] == "carried" and data["dynamic"] is False
+    cold = json.loads(charrnn("evaluate", "small", "--split", "test", "--cold-window", 64, "--json").stdout)
+    assert cold["context"] == "cold-64"
+
+
+def test_evaluate_says_when_the_model_loses(folder):
+    result = charrnn("evaluate", "small")
+    assert "bits per char" in result.stdout and "loses to" in result.stderr
+
+
+def test_evaluate_other_text_and_missing_training_text(folder, tmp_path, monkeypatch):
+    other = tmp_path / "other.txt"
+    other.write_text("“The harbour!” said Жанна.\n" * 20, encoding="utf-8")
+    (folder / "harbour.txt").rename(folder / "gone.txt")
+    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "empty"))
+    try:
+        result = charrnn("evaluate", "small", other, "--json")
+    finally:
+        (folder / "gone.txt").rename(folder / "harbour.txt")
+    data = json.loads(result.stdout)
+    assert data["chars"] == 20 * 27 and data["unseen_chars"] > 0
+    assert set(data["baselines"].values()) == {None} and "cannot be found" in result.stderr
+
+
+def test_inspect_neurons_json_and_board_show_the_same(folder):
+    data = json.loads(charrnn("inspect", "neurons", "small", "--json").stdout)
+    assert set(data) >= {"run", "chars", "documents", "neurons_tested", "hypotheses_tested", "rows"}
+    assert data["neurons_tested"] == 32 and len(data["rows"]) == data["hypotheses_tested"] > 10
+    names = [row["hypothesis"] for row in data["rows"]]
+    assert len(set(names)) == len(names)
+    board = charrnn("inspect", "neurons", "small").stdout
+    assert all(name in board for name in names)
+    card = charrnn("inspect", "neurons", "small", "--neuron", "L1.f3").stdout
+    assert "L1.f3" in card and card.index("fails first") < card.index("works")
+
+
+def test_inspect_neurons_on_other_text_with_chosen_hypotheses(folder):
+    result = charrnn(
+        "inspect", "neurons", "small", "--text", HARBOUR, "--hypothesis", "column", "--top", 3, "--json"
+    )
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["hypothesis"] == "column" and len(row["runners_up"]) == 2
+
+
+def test_inspect_neurons_svg_is_whole_and_asks_for_nothing(folder):
+    charrnn("inspect", "neurons", "small", "--svg", "board.svg")
+    picture = (folder / "board.svg").read_text(encoding="utf-8")
+    import xml.etree.ElementTree as ElementTree
+
+    ElementTree.fromstring(picture)
+    assert set(re.findall(r"https?://[^\"' )]+", picture)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_runs_corpora_hypotheses_doctor(folder):
+    assert "runs/small" in charrnn("runs", "list").stdout
+    assert "training.seed" in charrnn("runs", "show", "small").stdout
+    assert (
+        json.loads(charrnn("runs", "show", "small", "--json").stdout)["config"]["model"]["hidden_size"] == 32
+    )
+    assert "tinyshakespeare" in charrnn("corpora", "list").stdout
+    assert json.loads(charrnn("corpora", "show", "stdlib", "--json").stdout)["builtin"] == "stdlib"
+    assert "in_quote" in charrnn("inspect", "hypotheses").stdout
+    assert "torch" in charrnn("doctor").stdout
+
+
+def test_ctrl_c_saves_and_exits_130(folder):
+    command = [sys.executable, "-m", "charrnn", "train", "harbour.txt", "--run", "cut", "--minutes", "5"]
+    with subprocess.Popen(
+        [*command, "--hidden-size", "16"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stderr.readline()  # the plan: training has begun
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert "stopped by interrupted" in process.stderr.read()
+    assert charrnn("runs", "show", "cut", "--last").stdout
+
+
+def test_unknown_flags_exit_2(folder):
+    charrnn("train", "--no-such-flag", code=2)
+    charrnn("corpora", "show", code=2)
+
+
+def test_python_m_works_and_version_is_that_of_the_package(folder):
+    from charrnn import __version__
+
+    out = subprocess.run(
+        [sys.executable, "-m", "charrnn", "--version"], capture_output=True, text=True, check=True
+    )
+    assert out.stdout == f"charrnn {__version__}\n"
+
+
+README_COMMANDS = [
+    line.removeprefix("$ ").split("  #")[0].strip()
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("$ charrnn ")
+]
+
+
+def test_the_readme_shows_commands():
+    assert len(README_COMMANDS) >= 6
+
+
+@pytest.mark.parametrize("command", README_COMMANDS)
+def test_readme_commands_run_at_a_small_size(folder, command):
+    words = shlex.split(command)[1:]
+    (folder / "corpus.txt").write_text(HARBOUR.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "names.txt").write_text("ada\nbob\ncleo\n" * 200, encoding="utf-8")
+    if words[0] == "train":
+        words += ["--steps", "2", "--hidden-size", "8"] if "--resume" not in words else []
+    if words[:2] != ["corpora", "get"]:
+        charrnn(*words)

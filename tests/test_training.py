@@ -1,0 +1,315 @@
+"""Training: it learns, it repeats, it resumes, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import charrnn
+from charrnn.config import CELLS, OPTIMIZERS
+from charrnn.errors import CheckpointError, ConfigError, RunError, TrainingError
+from charrnn.events import CheckpointEvent, EndEvent, EvalEvent, PlanEvent, SampleEvent, StepEvent
+from charrnn.runs import find_checkpoint, load_checkpoint, load_tensors
+from charrnn.training import start
+from charrnn.training.schedules import constant, cosine, linear, warmed_up
+
+SMALL = {
+    "model.hidden_size": 12,
+    "model.num_layers": 2,
+    "model.dropout": 0.2,
+    "training.batch_size": 4,
+    "training.seq_len": 16,
+    "training.steps": 30,
+    "training.num_evals": 5,
+}
+
+
+@pytest.fixture
+def text(tmp_path):
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "runs", "into", "dark", "wood"]
+    picker = random.Random(0)
+    lines = (" ".join(picker.choices(words, k=8)) for _ in range(120))
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+def run_events(text, folder, **settings):
+    return list(charrnn.train(text, run=str(folder), settings=SMALL | settings, device="cpu"))
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(e["event"], e["step"], e["loss"]) for e in lines if "loss" in e]
+
+
+def files_equal(first, second, name):
+    (a, head_a), (b, head_b) = load_tensors(first / name), load_tensors(second / name)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    return head_a, head_b
+
+
+def test_events_come_in_order_and_are_logged(text, tmp_path):
+    events = run_events(text, tmp_path / "run")
+    assert isinstance(events[0], PlanEvent) and isinstance(events[-1], EndEvent)
+    steps = [e.step for e in events if isinstance(e, StepEvent)]
+    assert steps == [*range(1, 11), 20, 30]
+    assert len([e for e in events if isinstance(e, EvalEvent)]) == 5
+    assert any(isinstance(e, SampleEvent) and e.text for e in events)
+    first_checkpoint = next(i for i, e in enumerate(events) if isinstance(e, CheckpointEvent))
+    assert all(not isinstance(e, StepEvent) for e in events[:first_checkpoint])
+    logged = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert logged == [e.name for e in events if not isinstance(e, PlanEvent)]
+    assert events[-1].stopped_by == "steps" and events[-1].step == 30
+
+
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_every_cell_learns(text, tmp_path, cell):
+    events = run_events(
+        text,
+        tmp_path / "run",
+        **{"model.cell": cell, "training.steps": 150, "model.num_layers": 1, "model.dropout": 0},
+    )
+    found = [e.loss for e in events if isinstance(e, StepEvent)]
+    assert found[0] == pytest.approx(math.log(events[0].vocab_size), abs=0.3)
+    assert found[-1] < 2.3
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_every_optimizer_learns_at_its_default_rate(text, tmp_path, optimizer):
+    settings = {
+        "training.optimizer": optimizer,
+        "training.steps": 150,
+        "model.dropout": 0,
+        "model.num_layers": 1,
+    }
+    events = run_events(text, tmp_path / "run", **settings)
+    assert [e.loss for e in events if isinstance(e, StepEvent)][-1] < 2.5
+
+
+def test_the_same_command_gives_the_same_weights(text, tmp_path):
+    for name in ("a", "b"):
+        run_events(text, tmp_path / name)
+    files_equal(tmp_path / "a", tmp_path / "b", "last/model.safetensors")
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    run_events(text, tmp_path / "c", **{"training.seed": 2})
+    assert losses(tmp_path / "a") != losses(tmp_path / "c")
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("stop_at", [1, 14])
+def test_a_stopped_run_resumes_bit_identically(text, tmp_path, optimizer, stop_at):
+    settings = {"training.optimizer": optimizer}
+    run_events(text, tmp_path / "whole", **settings)
+    trainer = start.start([text], run=str(tmp_path / "cut"), settings=SMALL | settings, device="cpu")
+    for event in trainer.events():
+        if isinstance(event, StepEvent) and event.step == min(stop_at, 10):
+            trainer.request_stop()
+    assert event.stopped_by == "interrupted" and event.step < 30
+    *_, end = start.resume(str(tmp_path / "cut"), device="cpu").events()
+    assert end.stopped_by == "steps"
+    for name in ("last/model.safetensors", "last/trainer.safetensors", "best/model.safetensors"):
+        files_equal(tmp_path / "whole", tmp_path / "cut", name)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
+
+
+KILLED = """
+import sys, charrnn
+from charrnn.training import start
+if sys.argv[1] == "resume":
+    events = start.resume(sys.argv[2], device="cpu").events()
+else:
+    settings = dict(pair.split("=") for pair in sys.argv[4:])
+    events = charrnn.train(sys.argv[3], run=sys.argv[2], settings=settings, device="cpu")
+for event in events:
+    print(event.step, event.name, flush=True)
+"""
+
+
+def test_a_killed_run_resumes_bit_identically(text, tmp_path):
+    """SIGKILL at three different moments, one right after another's resume."""
+    settings = SMALL | {"training.steps": 60, "training.num_evals": 30}
+    list(charrnn.train(text, run=str(tmp_path / "whole"), settings=settings, device="cpu"))
+    arguments = ["start", str(tmp_path / "cut"), text, *(f"{k}={v}" for k, v in settings.items())]
+    for lines in (9, 14, 3):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE, text=True, env=os.environ
+        ) as process:
+            for _ in range(lines):
+                process.stdout.readline()
+            time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+        load_checkpoint(find_checkpoint(tmp_path / "cut"))
+        arguments = ["resume", str(tmp_path / "cut")]
+    *_, end = start.resume(str(tmp_path / "cut"), device="cpu").events()
+    assert end.stopped_by == "steps" and end.step == 60
+    files_equal(tmp_path / "whole", tmp_path / "cut", "last/trainer.safetensors")
+    files_equal(tmp_path / "whole", tmp_path / "cut", "best/model.safetensors")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
+
+
+def test_resuming_a_finished_run_changes_nothing(text, tmp_path):
+    run_events(text, tmp_path / "run")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    events = list(start.resume(str(tmp_path / "run"), device="cpu").events())
+    assert [type(e) for e in events] == [EndEvent] and events[0].stopped_by == "steps"
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+def test_resume_works_when_the_cache_is_gone_and_refuses_a_changed_text(text, tmp_path, monkeypatch):
+    trainer = start.start([text], run=str(tmp_path / "run"), settings=SMALL, device="cpu")
+    for event in trainer.events():
+        if isinstance(event, StepEvent):
+            trainer.request_stop()
+    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "other"))
+    start.resume(str(tmp_path / "run"), device="cpu")
+    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "third"))
+    with open(text, "a", encoding="utf-8") as file:
+        file.write("one more line")
+    with pytest.raises(RunError, match="changed"):
+        start.resume(str(tmp_path / "run"), device="cpu")
+
+
+def test_no_budget_ends_early_but_the_one_reached_first(text, tmp_path):
+    end = run_events(text, tmp_path / "a", **{"training.epochs": 0.5})[-1]
+    assert end.stopped_by == "epochs" and end.epochs == pytest.approx(0.5, abs=0.03)
+    end = run_events(text, tmp_path / "b", **{"training.minutes": 0.03, "training.steps": 10**6})[-1]
+    assert end.stopped_by == "minutes" and end.seconds < 10
+
+
+def test_early_stopping_only_when_asked(text, tmp_path):
+    settings = {"training.learning_rate": 1e-9, "training.steps": 60, "training.num_evals": 30}
+    assert run_events(text, tmp_path / "a", **settings)[-1].stopped_by == "steps"
+    rising = {"training.patience": 3, "training.learning_rate": 3.0, "training.optimizer": "sgd"}
+    end = run_events(text, tmp_path / "b", **settings | rising)[-1]
+    assert end.stopped_by == "patience" and end.step < 60
+
+
+def test_best_is_the_checkpoint_with_the_lowest_validation_loss(text, tmp_path):
+    events = run_events(text, tmp_path / "run", **{"training.steps": 60})
+    lowest = min(e.loss for e in events if isinstance(e, EvalEvent))
+    best = load_checkpoint(find_checkpoint(tmp_path / "run"))
+    assert best.progress["val_loss"] == lowest == events[-1].best_val_loss
+    assert charrnn.load(tmp_path / "run", device="cpu").evaluate(baselines=False).loss == pytest.approx(
+        lowest, abs=1e-9
+    )
+
+
+def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(text, tmp_path, monkeypatch):
+    good = tmp_path / "run" / "last" / "model.safetensors"
+    real = torch.nn.functional.cross_entropy
+    calls = {"n": 0}
+
+    def poisoned(*args, **kwargs):
+        calls["n"] += 1
+        return real(*args, **kwargs) * (math.nan if calls["n"] > 14 else 1.0)
+
+    monkeypatch.setattr("charrnn.training.trainer.cross_entropy", poisoned)
+    with pytest.raises(TrainingError, match="diverged") as caught:
+        run_events(text, tmp_path / "run")
+    assert "--learning-rate" in caught.value.hint
+    assert all(t.isfinite().all() for t in load_tensors(good)[0].values())
+    load_checkpoint(find_checkpoint(tmp_path / "run"))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(text, tmp_path, monkeypatch):
+    real, saved = os.replace, []
+
+    def full(source, target):
+        if str(target).endswith("trainer.safetensors"):
+            if len(saved) == 2:
+                raise OSError(28, "No space left on device")
+            saved.append(target)
+        real(source, target)
+
+    monkeypatch.setattr("charrnn.files.os.replace", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        run_events(text, tmp_path / "run")
+    monkeypatch.undo()
+    assert not list((tmp_path / "run").rglob("*.part"))
+    load_tensors(tmp_path / "run" / "last" / "trainer.safetensors")
+
+
+def test_a_run_is_not_overwritten_unless_told(text, tmp_path):
+    run_events(text, tmp_path / "run")
+    with pytest.raises(RunError, match="already holds a run"):
+        run_events(text, tmp_path / "run")
+    before = losses(tmp_path / "run")
+    list(
+        charrnn.train(text, run=str(tmp_path / "run"), overwrite=True, settings=SMALL | {"training.seed": 9})
+    )
+    assert losses(tmp_path / "run") != before
+
+
+def test_a_warm_start_keeps_old_symbols_and_adds_new_ones(text, tmp_path):
+    run_events(text, tmp_path / "old")
+    other = tmp_path / "other.txt"
+    other.write_text("ÄÖÜ the fox! " * 80, encoding="utf-8")
+    trainer = start.start(
+        [str(other)],
+        run=str(tmp_path / "new"),
+        init_from=str(tmp_path / "old"),
+        settings={"training.steps": 1},
+    )
+    old = load_checkpoint(find_checkpoint(tmp_path / "old"))
+    count = len(old.vocabulary)
+    assert trainer.job.vocabulary.symbols[: count - 2] == old.vocabulary.symbols
+    assert {"Ä", "!"} <= {chr(s) for s in trainer.job.vocabulary.symbols[count - 2 :]}
+    assert torch.equal(trainer.network.readout.weight[:count], old.network.readout.weight)
+    assert torch.equal(trainer.network.layers[1].weight_hh_l0, old.network.layers[1].weight_hh_l0)
+    list(trainer.events())
+    with pytest.raises(ConfigError, match="hidden_size"):
+        start.start(
+            [str(other)],
+            run=str(tmp_path / "x"),
+            init_from=str(tmp_path / "old"),
+            settings=SMALL | {"model.hidden_size": 13},
+        )
+
+
+def test_lists_of_names_are_documents_of_their_own(tmp_path):
+    names = tmp_path / "names.txt"
+    picker = random.Random(1)
+    names.write_text("".join(picker.choice(["ada", "bob", "cleo", "dora"]) + "\n" for _ in range(600)))
+    settings = {
+        "text.documents": "lines",
+        "training.steps": 200,
+        "model.hidden_size": 24,
+        "training.seq_len": 16,
+    }
+    events = list(charrnn.train(str(names), run=str(tmp_path / "run"), settings=settings, device="cpu"))
+    assert events[-1].best_val_bpc < 0.7  # ln 4 nats a name at best, over 4.5 characters: 0.44 bpc
+    spoken = charrnn.load(tmp_path / "run", device="cpu").sample(400, temperature=0.5).split("\n")[:-1]
+    assert sum(name in ("ada", "bob", "cleo", "dora") for name in spoken) > 0.9 * len(spoken)
+
+
+def test_the_carried_state_is_that_of_reading_the_row_whole(text, tmp_path):
+    trainer = start.start(
+        [text],
+        run=str(tmp_path / "run"),
+        settings=SMALL | {"training.steps": 3, "training.learning_rate": 1e-12, "model.dropout": 0},
+    )
+    list(trainer.events())
+    rows = torch.cat([torch.from_numpy(trainer.streams.window(i)[0]) for i in range(3)], dim=1)
+    _, whole = trainer.network.reference(rows, trainer.network.initial_state(4))
+    for carried, expected in zip(trainer.state, whole, strict=True):
+        for a, b in zip(carried, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_schedules():
+    assert (cosine(0), cosine(0.5), cosine(1)) == pytest.approx((1, 0.5, 0))
+    assert (linear(0), linear(0.25), linear(1)) == (1, 0.75, 0)
+    assert constant(0.7) == 1
+    assert warmed_up(1.0, 0.01, 0.02) == pytest.approx(0.5) and warmed_up(0.8, 0.5, 0.02) == 0.8
+    assert warmed_up(0.8, 0.0, 0.0) == 0.8
