@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32")
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -33,30 +33,25 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16`` for a device; ``auto`` is bf16 on CUDA, else fp32.
+    """Return ``tf32`` for ``auto`` on CUDA, else ``fp32``.
 
     Raises:
-        ConfigError: The name is unknown, or the device cannot train with it.
+        ConfigError: The name is unknown.
     """
     if name not in PRECISIONS:
         raise ConfigError(f"unknown precision `{name}`", suggest(name, PRECISIONS))
-    if name == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
-    if name != "fp32" and device.type != "cuda":
-        raise ConfigError(
-            f"precision `{name}` needs a CUDA device", "leave `--precision` away, or say `fp32`"
-        )
-    return name
+    return "tf32" if name == "auto" and device.type == "cuda" else "fp32"
 
 
-def mixed_precision(device: torch.device, precision: str) -> AbstractContextManager:
-    """Return the context in which matrix products run in ``precision``.
+def arithmetic(device: torch.device, precision: str) -> AbstractContextManager:
+    """Return the context in which forward and backward passes run.
 
-    Weights, the state carried between windows and the loss stay fp32; inside a window the
-    cell state has the precision that cuDNN gives it.
+    With ``tf32``, cuDNN multiplies the recurrent matrices on tensor cores (10 bits of mantissa, sums in
+    fp32); weights, gradients, hidden and cell state are fp32 either way. Autocast is no choice here:
+    whatever it is told, it runs cuDNN's recurrent layers in fp16, and their gradients underflow.
     """
     import torch
 
-    if precision == "fp32":
+    if device.type != "cuda":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=precision == "tf32")

@@ -44,4 +44,6 @@ RunArgument = Annotated[
 LastOption = Annotated[bool, typer.Option("--last", help="Use the run's last checkpoint, not its best.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or mps.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", metavar="P", help="auto (TF32 products on CUDA) or fp32.")
+]

@@ -124,7 +124,7 @@ def _window(network: Network, ids: np.ndarray, state: NetworkState) -> tuple[np.
     tensor = _tensor(ids, network)
     with torch.inference_mode():
         logits, state = network(tensor[:, :-1], state)
-        nats = cross_entropy(logits.flatten(0, 1).float(), tensor[:, 1:].flatten(), reduction="none")
+        nats = cross_entropy(logits.flatten(0, 1), tensor[:, 1:].flatten(), reduction="none")
     return nats.reshape(len(ids), -1).double().cpu().numpy(), state
 
 

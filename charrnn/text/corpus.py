@@ -37,7 +37,7 @@ class Corpus:
     Args:
         places: Memory-mapped, (N,) of uint8, uint16 or uint32.
         universe: The symbol of every place, (U,) int64; -1 at place 0, the boundary.
-        info: What was read and how: ``key``, ``kind``, ``sources``, ``characters``, ``documents``.
+        info: What was read and how: ``key kind sources sha256 characters documents``.
     """
 
     places: np.ndarray
@@ -143,8 +143,15 @@ def _digest(source: Source) -> dict[str, Any]:
 def _key(digests: list[dict[str, Any]], config: TextConfig) -> str:
     """Name a cache entry after the content and after every setting that shapes the encoding."""
     parts = [FORMAT, config.symbols, config.encoding, config.newlines, config.documents]
-    parts += [digest["sha256"] for digest in digests]
+    parts.append(_common_hash(digests))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _common_hash(digests: list[dict[str, Any]]) -> str:
+    """Return the hash of one file's content, or of several files' hashes in order."""
+    if len(digests) == 1:
+        return digests[0]["sha256"]
+    return hashlib.sha256("".join(digest["sha256"] for digest in digests).encode()).hexdigest()
 
 
 def _move(part: Path, target: Path) -> None:
@@ -176,7 +183,7 @@ def _write(part: Path, sources: list[Source], config: TextConfig, splitter: Any)
     np.save(part / "universe.npy", table.universe())
     key = _key(digests, config)
     info = {"format": FORMAT, "key": key, "kind": config.symbols, "sources": digests}
-    info |= {"characters": table.characters, "documents": table.documents}
+    info |= {"sha256": _common_hash(digests), "characters": table.characters, "documents": table.documents}
     (part / "info.json").write_text(json.dumps(info), encoding="utf-8")
     return key
 

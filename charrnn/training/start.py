@@ -45,7 +45,7 @@ def start(
         config_file: TOML with settings.
         init_from: A run whose weights to begin with.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``fp32`` or ``bf16``.
+        precision: ``auto`` (TF32 products on CUDA) or ``fp32``.
         started: ``time.monotonic()`` when the command began.
 
     Raises:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
 from charrnn.config import OPTIMIZERS, SCHEDULES, Config
-from charrnn.devices import mixed_precision
+from charrnn.devices import arithmetic
 from charrnn.errors import CheckpointError, TrainingError
 from charrnn.events import (
     CheckpointEvent,
@@ -47,6 +47,8 @@ SAVE_SECONDS = 60.0
 EVAL_SHARE = 0.05
 """With a time budget, the largest share of it that looks at the validation split may take."""
 SAMPLE_CHARS = 160
+MAX_SOURCES = 20
+"""With more files than this, a checkpoint keeps their common hash alone."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Job:
     @property
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint keeps about its text."""
-        kept = ("key", "kind", "sources", "characters", "documents")
-        info = {name: self.corpus.info[name] for name in kept}
+        info = {name: self.corpus.info[name] for name in ("key", "kind", "sha256", "characters", "documents")}
+        sources = self.corpus.info["sources"]
+        if len(sources) <= MAX_SOURCES:
+            info["sources"] = sources
         return {**info, "texts": list(self.texts), "splits": self.splits.to_json()}
 
 
@@ -76,7 +80,7 @@ class Trainer:
     Args:
         job: What to train on and with.
         device: Where.
-        precision: ``fp32`` or ``bf16`` for matrix products; weights and carried state are fp32.
+        precision: ``tf32`` or ``fp32`` for the recurrent products; all else is fp32.
         started: ``time.monotonic()`` when the command began; the time budget counts from there.
         initial: Weights to begin with, instead of random ones.
     """
@@ -194,14 +198,14 @@ class Trainer:
         rate = self._set_learning_rate()
         noise = self._noise.manual_seed(_mix(training.seed, counters.step))
         self.network.train()
-        with mixed_precision(self.device, self.precision):
+        with arithmetic(self.device, self.precision):
             logits, state = self.network(ids, self.state, noise)
-        loss = cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-        self.optimizer.zero_grad()
-        loss.backward()
+            loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
+            self.optimizer.zero_grad()
+            loss.backward()
         norm = clip_grad_norm_(self.network.parameters(), training.grad_clip)
         self.optimizer.step()
-        self.state = tuple(tuple(part.detach().float() for part in layer) for layer in state)
+        self.state = tuple(tuple(part.detach() for part in layer) for layer in state)
         self._advance()
         event = None
         if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:

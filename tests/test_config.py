@@ -1,0 +1,414 @@
+"""Settings: where they come from, what they may be, and what the plan makes of those left open."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from charrnn.config import (
+    CELLS,
+    OPTIMIZERS,
+    PRESETS,
+    SCHEDULES,
+    Config,
+    build_config,
+    read_toml,
+    setting_names,
+)
+from charrnn.errors import ConfigError, TextError, suggest
+from charrnn.training.plan import DEFAULT_MINUTES, HIDDEN_SIZES, estimate, make_plan, num_params
+
+SIZE = "model.hidden_size"
+
+
+def toml(tmp_path, text):
+    path = tmp_path / "settings.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refused(**values):
+    with pytest.raises(ConfigError) as caught:
+        build_config(values={name.replace("__", "."): value for name, value in values.items()})
+    return caught.value
+
+
+# -- precedence ---------------------------------------------------------------------------------
+
+
+def test_each_source_wins_over_those_before_it(tmp_path):
+    file = toml(tmp_path, "[model]\nhidden_size = 3\n")
+    assert build_config().model.hidden_size is None
+    assert build_config(suggested={SIZE: 1}).model.hidden_size == 1
+    assert build_config(suggested={SIZE: 1}, preset="tiny").model.hidden_size == PRESETS["tiny"][SIZE]
+    assert build_config(suggested={SIZE: 1}, preset="tiny", file=file).model.hidden_size == 3
+    last = build_config(suggested={SIZE: 1}, preset="tiny", file=file, values={SIZE: 4})
+    assert last.model.hidden_size == 4
+
+
+def test_source_replaces_only_what_it_names(tmp_path):
+    config = build_config(
+        preset="classic", file=toml(tmp_path, "[training]\nseq_len = 7\n"), values={"model.cell": "gru"}
+    )
+    assert (config.model.hidden_size, config.model.num_layers, config.model.cell) == (128, 2, "gru")
+    assert (config.training.batch_size, config.training.seq_len) == (50, 7)
+    assert config.text == Config().text
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_hold_valid_settings_only(preset):
+    config = build_config(preset=preset)
+    assert {
+        n: getattr(getattr(config, n.split(".")[0]), n.split(".")[1]) for n in PRESETS[preset]
+    } == PRESETS[preset]
+
+
+def test_configs_do_not_share_anything_that_can_change():
+    first = build_config(values={SIZE: 8})
+    assert Config().model.hidden_size is None
+    with pytest.raises(AttributeError):
+        first.model.hidden_size = 9
+    first.to_json()["model"]["hidden_size"] = 10
+    assert first.model.hidden_size == 8
+
+
+# -- values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        (SIZE, "8", 8),
+        (SIZE, 8.0, 8),
+        (SIZE, "none", None),
+        (SIZE, None, None),
+        ("model.dropout", "0", 0.0),
+        ("model.dropout", 0, 0.0),
+        ("model.dropout", ".5", 0.5),
+        ("training.learning_rate", "1e-3", 0.001),
+        ("training.epochs", "0.5", 0.5),
+        ("training.seed", str(2**63 - 1), 2**63 - 1),
+        ("text.documents", "a=b", "a=b"),
+        ("model.embedding_size", "0", 0),
+    ],
+)
+def test_text_becomes_the_declared_type(name, given, expected):
+    section, _, key = name.partition(".")
+    value = getattr(getattr(build_config(values={name: given}), section), key)
+    assert value == expected and type(value) is type(expected)
+
+
+NOT_NUMBERS = ["", "abc", "1,5", "0x10", True, False, [1], {"a": 1}, b"1", "1e", "--"]
+NOT_FINITE = ["nan", "inf", "-inf", math.nan, math.inf, -math.inf, "1e999"]
+NUMBERS = {
+    SIZE: ["0", "-3", "65537", "1.5", 1.5, "1e3"],
+    "model.num_layers": ["0", "-1", "65"],
+    "model.embedding_size": ["-1", "65537"],
+    "model.dropout": ["1", "1.5", "-0.1", "1e300"],
+    "training.batch_size": ["0", "-1", "65537"],
+    "training.seq_len": ["0", "-1", "65537"],
+    "training.epochs": ["0", "-1"],
+    "training.steps": ["0", "-1", "2.5"],
+    "training.minutes": ["0", "-1"],
+    "training.learning_rate": ["0", "-0.001"],
+    "training.grad_clip": ["0", "-1"],
+    "training.warmup_fraction": ["1", "-0.1"],
+    "training.weight_decay": ["-0.1"],
+    "training.num_evals": ["0", "100001"],
+    "training.patience": ["-1", "0.5"],
+    "training.seed": ["-1", str(2**63)],
+    "text.val_fraction": ["1", "-0.1", "2"],
+    "text.test_fraction": ["1", "-0.1"],
+    "model.forget_bias": ["101", "-101"],
+}
+HUGE = ["9" * 400, 10**400, "-" + "9" * 400]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(n, v) for n, own in NUMBERS.items() for v in [*own, *NOT_FINITE, *NOT_NUMBERS]],
+    ids=lambda v: str(v)[:20],
+)
+def test_number_out_of_range_is_refused_by_name(name, value):
+    error = refused(**{name: value})
+    assert f"`{name}` is `{value}`, but must be " in error.message
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", HUGE, ids=["text", "number", "negative"])
+def test_number_too_large_for_the_machine_is_refused(name, value):
+    assert f"`{name}`" in refused(**{name: value}).message
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "expected"),
+    [
+        ("model.cell", "lstn", "did you mean `lstm`?"),
+        ("training.optimizer", "adamx", "did you mean `adam"),
+        ("training.schedule", "cosin", "did you mean `cosine`?"),
+        ("text.symbols", "char", "did you mean `chars`?"),
+        ("text.newlines", "crlf", "lf"),
+        ("model.cell", "zzz", "known: lstm, gru, elman, elman_relu"),
+        ("model.cell", "", "known: "),
+        ("model.cell", "LSTM", "known: "),
+    ],
+)
+def test_unknown_word_is_refused_with_what_is_known(name, word, expected):
+    error = refused(**{name: word})
+    assert f"`{word}`" in error.message
+    assert expected in error.hint
+
+
+@pytest.mark.parametrize("name", ["text.encoding", "text.documents", "text.symbols", "model.cell"])
+@pytest.mark.parametrize("value", [True, 5, ["files"], {"a": "b"}, None], ids=str)
+def test_word_must_be_a_word(name, value):
+    refused(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("model.hiden_size", "model.hidden_size"),
+        ("training.lerning_rate", "training.learning_rate"),
+        ("hidden_size", "model.hidden_size"),
+        ("text.encodin", "text.encoding"),
+    ],
+)
+def test_unknown_setting_gets_the_nearest_name(name, expected):
+    error = refused(**{name: 1})
+    assert error.message == f"unknown setting `{name}`"
+    assert error.hint == f"did you mean `{expected}`?"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "model", "model.", ".hidden_size", "model.hidden_size.x", "model.__class__"]
+)
+def test_name_that_is_no_setting_is_refused(name):
+    assert f"unknown setting `{name}`" in refused(**{name: 1}).message
+
+
+def test_all_problems_are_reported_at_once(tmp_path):
+    file = toml(tmp_path, "[model]\nhiden_size = 3\n[training]\nsteps = 0\n")
+    with pytest.raises(ConfigError) as caught:
+        build_config(file=file, values={"model.cell": "lstn", "model.dropout": "2"})
+    message, hint = caught.value.message, caught.value.hint
+    assert all(
+        word in message for word in ("`model.hiden_size`", "`training.steps`", "`lstn`", "`model.dropout`")
+    )
+    assert "`model.hidden_size`" in hint and "`lstm`" in hint
+    assert "\n" not in message + hint
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.7, 0.5), ("0.999", "0.001")])
+def test_fractions_must_leave_something(val, test):
+    error = refused(text__val_fraction=val, text__test_fraction=test)
+    assert "leave nothing to train on" in error.message
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ConfigError, match="unknown preset `tyny`") as caught:
+        build_config(preset="tyny")
+    assert caught.value.hint == "did you mean `tiny`?"
+
+
+def test_suggestion_lists_everything_where_nothing_is_near():
+    assert suggest("zzz", ["lstm", "gru"]) == "known: lstm, gru"
+    assert suggest("lstn", iter(["lstm", "gru"])) == "did you mean `lstm`?"
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("[model\n", "is not valid TOML"),
+        ("model = \n", "is not valid TOML"),
+        ("[model]\nhidden_size = 1\nhidden_size = 2\n", "is not valid TOML"),
+        (b"[model]\ncell = '\xff'\n", "is not valid TOML"),
+        ("hidden_size = 8\n", "stands outside a section"),
+        ("[[model]]\nhidden_size = 8\n", "stands outside a section"),
+    ],
+)
+def test_broken_file_is_refused_by_name(tmp_path, content, expected):
+    path = toml(tmp_path, content)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        read_toml(path)
+    assert f"`{path}`" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "content", ["[modell]\nhidden_size=1", "[model.sub]\nx=1", "[model]\nhidden_size=2020-01-01"]
+)
+def test_file_with_a_wrong_setting_is_refused(tmp_path, content):
+    with pytest.raises(ConfigError):
+        build_config(file=toml(tmp_path, content))
+
+
+@pytest.mark.parametrize("path", ["missing.toml", "."])
+def test_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        build_config(file=path)
+
+
+@pytest.mark.parametrize("content", ["[model]\nhidden_size = " + "9" * 5000, "[model]\ncell = " + "[" * 5000])
+def test_monstrous_file_is_refused_like_any_other(tmp_path, content):
+    with pytest.raises(ConfigError):
+        build_config(file=toml(tmp_path, content))
+
+
+def test_file_saved_with_a_byte_order_mark_is_read(tmp_path):
+    assert read_toml(toml(tmp_path, b"\xef\xbb\xbf[model]\nhidden_size = 8\n")) == {SIZE: 8}
+
+
+def test_empty_file_changes_nothing(tmp_path):
+    assert build_config(file=toml(tmp_path, "# nothing\n")) == Config()
+
+
+# -- round trip ---------------------------------------------------------------------------------
+
+
+def full_config():
+    return make_plan(build_config(preset="classic", values={"training.steps": 5}), 100_000, 5_000, 60, "cpu")
+
+
+@pytest.mark.parametrize("config", [Config(), full_config()], ids=["open", "planned"])
+def test_config_survives_json(config):
+    assert Config.from_json(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
+
+
+def test_json_has_every_setting():
+    flat = {f"{section}.{name}" for section, part in Config().to_json().items() for name in part}
+    assert flat == set(setting_names())
+
+
+def test_json_of_an_older_version_gets_the_defaults():
+    assert Config.from_json({"model": {"cell": "gru"}}) == Config(model=replace(Config().model, cell="gru"))
+
+
+@pytest.mark.parametrize("table", [CELLS, OPTIMIZERS, SCHEDULES], ids=["cell", "optimizer", "schedule"])
+def test_every_name_in_a_table_leads_to_its_part(table):
+    assert all(table[name] is not None for name in table)
+
+
+# -- plan ---------------------------------------------------------------------------------------
+
+
+def plan(train=1_000_000, val=50_000, vocab=70, device="cpu", **values):
+    config = build_config(values={name.replace("__", "."): value for name, value in values.items()})
+    return make_plan(config, train, val, vocab, device)
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda"])
+@pytest.mark.parametrize("train", [65, 1000, 30_000, 1_000_000, 10**9])
+@pytest.mark.parametrize("budget", [{}, {"training__steps": 100}, {"training__epochs": 2}], ids=str)
+def test_plan_leaves_nothing_open_and_everything_in_range(device, train, budget):
+    if train == 65 and device != "cpu":
+        return
+    config = plan(train=train, device=device, **budget)
+    assert None not in config.to_json()["model"].values()
+    wanted = ("batch_size", "seq_len", "learning_rate", "num_evals")
+    assert all(getattr(config.training, name) is not None for name in wanted)
+    assert Config.from_json(config.to_json()) == config
+    assert config.training.batch_size * config.training.seq_len < train
+
+
+def test_plan_is_the_same_for_the_same_input():
+    assert len({json.dumps(plan().to_json()) for _ in range(3)}) == 1
+
+
+def test_plan_does_not_change_what_it_is_given():
+    config = Config()
+    make_plan(config, 100_000, 5_000, 60, "cpu")
+    assert config == Config()
+
+
+def test_plan_of_a_plan_is_the_same():
+    config = plan()
+    assert make_plan(config, 1_000_000, 50_000, 70, "cpu") == config
+
+
+SET = {
+    "model__hidden_size": 13,
+    "model__num_layers": 3,
+    "model__embedding_size": 0,
+    "model__dropout": 0.25,
+    "training__batch_size": 3,
+    "training__seq_len": 11,
+    "training__learning_rate": 0.5,
+    "training__num_evals": 7,
+    "training__epochs": 1.5,
+}
+
+
+@pytest.mark.parametrize("name", SET)
+def test_plan_keeps_what_is_set(name):
+    section, _, key = name.partition("__")
+    assert getattr(getattr(plan(**{name: SET[name]}), section), key) == SET[name]
+
+
+def test_plan_keeps_everything_that_is_set():
+    config = plan(**SET)
+    assert config == build_config(values={name.replace("__", "."): value for name, value in SET.items()})
+
+
+@pytest.mark.parametrize("budget", ["steps", "epochs", "minutes"])
+def test_plan_gives_ten_minutes_only_where_no_budget_is_set(budget):
+    assert plan().training.minutes == DEFAULT_MINUTES == 10
+    config = plan(**{f"training__{budget}": 3})
+    others = {"steps", "epochs", "minutes"} - {budget}
+    assert all(getattr(config.training, name) is None for name in others)
+
+
+def test_more_time_never_plans_fewer_neurons():
+    sizes = [plan(training__minutes=m).model.hidden_size for m in (0.01, 0.1, 1, 10, 100, 1000)]
+    assert sizes == sorted(sizes) and set(sizes) <= set(HIDDEN_SIZES) and sizes[0] < sizes[-1]
+
+
+@pytest.mark.parametrize(
+    ("train", "settings"),
+    [
+        (64, {}),
+        (1, {}),
+        (0, {}),
+        (64 * 512, {"training__batch_size": 64, "training__seq_len": 512}),
+        (10, {"training__seq_len": 10}),
+    ],
+)
+def test_text_shorter_than_a_window_is_an_error_with_the_figures(train, settings):
+    with pytest.raises(TextError, match=f"has {train:,} characters, fewer than one window") as caught:
+        plan(train=train, **settings)
+    assert "--batch-size" in caught.value.hint and "--seq-len" in caught.value.hint
+
+
+def test_text_of_one_window_and_one_symbol_is_enough():
+    assert plan(train=6 * 7 + 1, training__batch_size=6, training__seq_len=7).training.batch_size == 6
+
+
+@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize(("layers", "embedding"), [(1, 0), (1, 5), (3, 0), (2, 5)])
+def test_weights_are_counted_as_the_network_has_them(cell, layers, embedding):
+    from charrnn.model.network import Network
+
+    model = build_config(values={"model.cell": cell, SIZE: 6}).model
+    model = replace(model, num_layers=layers, embedding_size=embedding, dropout=0.0)
+    network = Network(model, 9)
+    matrices = sum(p.numel() for n, p in network.named_parameters() if p.dim() == 2 and "embedding" not in n)
+    assert num_params(model, 9) == matrices
+
+
+@pytest.mark.parametrize("budget", ["training__epochs", "training__minutes"])
+@pytest.mark.parametrize("value", [1e300, 1.7e308])
+def test_endless_budget_gives_a_plan_and_finite_figures(budget, value):
+    config = plan(**{budget: value})
+    figures = estimate(config, 1_000_000, num_params(config.model, 70), "cpu")
+    assert all(math.isfinite(figure) for figure in figures.values())
+
+
+def test_steps_beyond_any_float_give_a_plan():
+    assert plan(training__steps=10**306).training.steps == 10**306

@@ -1,0 +1,139 @@
+"""Where one document ends and the next begins: nothing is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from charrnn.errors import ConfigError, TextError
+from charrnn.text.documents import document_splitter
+
+ALPHABET = ["a", "b", " ", "\t", "\n", "\n", "\n\n", "\r\n", "\r", "é", "日", "🏳", "\0", "\x0c", "\u2028"]
+SEEDS = range(40)
+
+
+def random_text(seed):
+    rng = random.Random(seed)
+    return "".join(rng.choices(ALPHABET, k=rng.randrange(1, 60)))
+
+
+def random_pieces(text, seed):
+    rng = random.Random(seed)
+    pieces, place = [], 0
+    while place < len(text):
+        size = rng.randrange(0, 5)  # empty pieces too
+        pieces.append(text[place : place + size])
+        place += size
+    return pieces
+
+
+def documents(mode, pieces):
+    """The documents that come out, joined where the splitter hands them on in several pieces."""
+    found = []
+    for new, text in document_splitter(mode)(pieces):
+        if new:
+            found.append("")
+        found[-1] += text
+    return found
+
+
+@pytest.mark.parametrize("mode", ["files", "blank"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_or_doubled(mode, seed):
+    text = random_text(seed)
+    assert "".join(documents(mode, random_pieces(text, seed))) == text
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lines_lose_nothing_but_empty_lines(seed):
+    text = random_text(seed)
+    lines = [line for line in text.splitlines(keepends=True) if True]
+    kept = [part + "\n" for part in text.split("\n")[:-1]] + [text.split("\n")[-1]]
+    assert lines and documents("lines", random_pieces(text, seed)) == [p for p in kept if p.strip("\r\n")]
+
+
+@pytest.mark.parametrize("mode", ["files", "lines", "blank", "[ab]+"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_size_of_pieces_never_matters(mode, seed):
+    text = "a" + random_text(seed)
+    whole = documents(mode, [text])
+    assert documents(mode, random_pieces(text, seed + 1)) == whole
+    assert documents(mode, list(text)) == whole
+
+
+@pytest.mark.parametrize("mode", ["files", "lines", "blank", "."])
+@pytest.mark.parametrize("seed", SEEDS[:10])
+def test_no_piece_is_empty_and_the_first_begins_a_document(mode, seed):
+    found = list(document_splitter(mode)(["", "a", random_text(seed)]))
+    assert found[0][0] and all(text for _, text in found)
+
+
+@pytest.mark.parametrize("mode", ["files", "lines", "blank"])
+@pytest.mark.parametrize("pieces", [[], [""], ["", ""]])
+def test_empty_text_has_no_document(mode, pieces):
+    assert documents(mode, pieces) == []
+
+
+def test_file_is_one_document_whatever_is_in_it():
+    assert documents("files", ["a\n\n", "b\n", "\n\nc"]) == ["a\n\nb\n\n\nc"]
+
+
+def test_lines_keep_their_ends_and_the_last_may_have_none():
+    assert documents("lines", ["one\ntwo\r\n\n\r\nthree"]) == ["one\n", "two\r\n", "three"]
+
+
+def test_lines_of_blanks_are_lines():
+    assert documents("lines", ["  \na\n\t\n"]) == ["  \n", "a\n", "\t\n"]
+
+
+@pytest.mark.parametrize("text", ["\n\n\n", "\r\n\r\n", "\n"])
+def test_lines_of_empty_lines_alone_are_no_documents(text):
+    assert documents("lines", [text]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\nb\n\nc\n", ["a\nb\n\n", "c\n"]),
+        ("\n\na\n\nb", ["\n\na\n\n", "b"]),
+        ("a\n\n\n \t\nb\n\n", ["a\n\n\n \t\n", "b\n\n"]),
+        ("a\r\n\r\nb\r\n", ["a\r\n\r\n", "b\r\n"]),
+        ("a\n\nb\r\n\r\nc", ["a\n\n", "b\r\n\r\n", "c"]),
+        ("\n \n", ["\n \n"]),
+        ("no end", ["no end"]),
+    ],
+)
+def test_blank_lines_belong_to_the_block_before_them(text, expected):
+    assert documents("blank", [text]) == expected
+    assert documents("blank", list(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        (r"<.*?>", "x<a>y<bc>", ["<a>", "<bc>"]),
+        (r"^#.*$", "#one\ntwo\n#three", ["#one", "#three"]),
+        (r"(?s)BEGIN.*?END", "BEGIN\r\n1 END\nBEGIN 2\nEND", ["BEGIN\r\n1 END", "BEGIN 2\nEND"]),
+        (r"[^\r\n]+(?:\r?\n|$)", "a\r\nb\n\r\nc", ["a\r\n", "b\n", "c"]),
+        (r"a*", "baab", ["aa"]),
+    ],
+)
+def test_every_match_of_a_pattern_is_a_document(pattern, text, expected):
+    assert documents(pattern, [text]) == expected
+    assert documents(pattern, list(text)) == expected
+
+
+@pytest.mark.parametrize("pattern", ["nosuch", "x*", "", "(?!)"])
+def test_pattern_without_a_match_is_an_error(pattern):
+    with pytest.raises(TextError, match="no document matches") as caught:
+        documents(pattern, ["some text\n"])
+    assert f"`{pattern}`" in caught.value.message
+    assert "--documents" in caught.value.hint
+
+
+@pytest.mark.parametrize("pattern", ["(", "[a", "a{99999999999999999999}", "(?P<x", "*", "(?<=a*)b"])
+def test_broken_pattern_is_a_config_error_at_once(pattern):
+    with pytest.raises(ConfigError, match="no valid regular expression") as caught:
+        document_splitter(pattern)
+    assert "files, lines or blank" in caught.value.hint
