@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import os
 import random
 import shutil
 
@@ -246,8 +248,6 @@ def test_changed_file_is_never_served_stale(tmp_path):
     first = opened(path)
     stat = path.stat()
     write(path, "behind")
-    import os
-
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time, other content
     assert opened(path).text(0, 99) == "behind"
     assert first.text(0, 99) == "before"
@@ -260,8 +260,6 @@ def test_same_content_under_another_name_is_not_encoded_again(tmp_path, count_en
 
 
 def test_compressed_content_has_the_key_of_the_plain_one(tmp_path):
-    import gzip
-
     plain = opened(write(tmp_path / "plain", "same text"))
     packed = opened(write(tmp_path / "packed", gzip.compress(b"same text")))
     assert plain.info["key"] == packed.info["key"]
@@ -302,7 +300,7 @@ def test_texts_cut_differently_into_files_do_not_collide(tmp_path):
 def test_two_corpora_live_side_by_side(tmp_path):
     paths = [write(tmp_path / name, name * 9) for name in ("alpha", "beta")]
     first, second = opened(paths[0]), opened(paths[1])
-    assert (opened(paths[0]).text(0, 5), opened(paths[1]).text(0, 4)) == ("alpha", "beta"[:3])
+    assert (opened(paths[0]).text(0, 5), opened(paths[1]).text(0, 4)) == ("alph", "bet")
     assert first.text(0, 46) == "alpha" * 9 and second.text(0, 37) == "beta" * 9
 
 
@@ -408,7 +406,7 @@ def test_encoding_with_bytes_is_refused(tmp_path):
 
 
 def test_undecodable_file_names_the_file(tmp_path):
-    with pytest.raises(TextError, match="`bad.txt` is not utf-8"):
+    with pytest.raises(TextError, match=r"`bad\.txt` is not utf-8"):
         opened(write(tmp_path / "good.txt", "good"), write(tmp_path / "bad.txt", b"\xff"))
 
 

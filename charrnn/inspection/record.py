@@ -14,10 +14,11 @@ from charrnn.inspection.pieces import Piece
 from charrnn.model.network import Network
 from charrnn.text.vocabulary import BOUNDARY
 
-WINDOW = 250
+WINDOW = 50
+"""Short, because c is summed up from recomputed gates, and their rounding errors with it."""
 ROWS = 64
-TOLERANCE = 1e-5
-"""Recomputed outputs may differ from the forward pass by this much."""
+MAX_ERROR = 1e-3
+"""Recomputed outputs that differ by more are no rounding; by how much they differ is always reported."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,9 @@ class Recorder:
         for layer, trace, before in zip(self.network.layers, traces, state, strict=True):
             again = layer.output_of(trace, layer.previous(trace["h"], before, reset))
             self.largest_error = max(self.largest_error, float((again - trace["h"]).abs().max()))
-        if not self.largest_error <= TOLERANCE * max(1.0, max(float(t["h"].abs().max()) for t in traces)):
-            raise InspectionError(
-                f"the recorded gates miss the forward pass by {self.largest_error:.1g}",
-                "try `--precision fp32`",
-            )
+        largest = max(float(trace["h"].abs().max()) for trace in traces)
+        if not self.largest_error <= MAX_ERROR * max(1.0, largest):
+            raise InspectionError(f"the recorded gates miss the forward pass by {self.largest_error:.1g}")
 
 
 def _groups(neurons: list[Neuron]) -> list[tuple[int, str, list[int] | None]]:

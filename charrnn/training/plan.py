@@ -17,11 +17,14 @@ EFFECTIVE_FLOPS = {"cpu": 1.0e11, "mps": 5.0e11, "cuda": 1.0e13}
 
 HIDDEN_SIZES = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 1024)
 EMBEDDING_SIZE = 32
-MAX_EVALS = 20
+DROPOUT_BY_EPOCHS = ((3, 0.0), (6, 0.1), (20, 0.2), (60, 0.3))
+MIN_EVALS, MAX_EVALS = 4, 20
 EVAL_CHARS_SHARE = 0.25
 """Characters looked at for validation, all looks together, per training character."""
-CHARS_PER_PARAM = 8.0
+CHARS_PER_PARAM = 20.0
 """Training characters, repetitions included, for which one weight is worth its time."""
+PARAMS_PER_CHAR = 1.5
+"""More weights than this per different training character would learn the text by heart."""
 
 
 def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int, device: str) -> Config:
@@ -50,7 +53,7 @@ def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int,
     if model.dropout is None:
         model = replace(model, dropout=_dropout(chars / train_chars))
     if training.learning_rate is None:
-        training = replace(training, learning_rate=OPTIMIZERS[training.optimizer].default_rate)
+        training = replace(training, learning_rate=OPTIMIZERS[training.optimizer].rate(model.hidden_size))
     if training.num_evals is None:
         training = replace(training, num_evals=_num_evals(chars, val_chars))
     return replace(config, model=model, training=training)
@@ -88,7 +91,7 @@ def _window(training: TrainingConfig, train_chars: int, device: str) -> Training
     batch_size, seq_len = training.batch_size, training.seq_len
     seq_len = seq_len or (MIN_SEQ_LEN if device == "cpu" else 128)
     if batch_size is None:
-        wanted = 16 if device == "cpu" else 128
+        wanted = 32 if device == "cpu" else 128
         batch_size = max(1, min(wanted, train_chars // (8 * seq_len)))
     if train_chars < batch_size * seq_len + 1:
         raise TextError(
@@ -106,19 +109,20 @@ def _hidden_size(
     chosen = HIDDEN_SIZES[0]
     for size in HIDDEN_SIZES:
         params = num_params(replace(model, hidden_size=size), vocab_size)
-        if expected_chars(training, train_chars, params, device) >= CHARS_PER_PARAM * params:
+        seen = expected_chars(training, train_chars, params, device)
+        if seen >= CHARS_PER_PARAM * params and params <= PARAMS_PER_CHAR * train_chars:
             chosen = size
     return chosen
 
 
 def _dropout(epochs: float) -> float:
     """Choose dropout by how often the text will be repeated."""
-    return 0.0 if epochs < 4 else 0.1 if epochs < 8 else 0.2
+    return next((dropout for limit, dropout in DROPOUT_BY_EPOCHS if epochs < limit), 0.4)
 
 
 def _num_evals(chars: float, val_chars: int) -> int:
     """Choose how often to look at the validation split: reading it shall not rule the time."""
-    return int(min(MAX_EVALS, max(1, EVAL_CHARS_SHARE * chars / max(1, val_chars))))
+    return int(min(MAX_EVALS, max(MIN_EVALS, EVAL_CHARS_SHARE * chars / max(1, val_chars))))
 
 
 def estimate(config: Config, train_chars: int, params: int, device: str) -> dict[str, float]:
