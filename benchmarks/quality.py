@@ -54,7 +54,8 @@ def tinyshakespeare(folder: Path, seed: str) -> dict[str, Any]:
 def linux(folder: Path, seed: str) -> dict[str, Any]:
     """Five minutes on 3 MB of Linux sources: which neurons track structure?"""
     text = folder / "linux.c"
-    text.write_bytes(lzma.open(TEXTS / "linux-kernel.txt.xz").read(LINUX_BYTES))
+    with lzma.open(TEXTS / "linux-kernel.txt.xz") as packed:
+        text.write_bytes(packed.read(LINUX_BYTES))
     train = run(folder, "train", str(text), "--minutes", "5", "--seed", seed)
     return {"train": train, "evaluate": run(folder, "evaluate"), **neurons(folder)}
 

@@ -126,7 +126,7 @@ def test_every_match_of_a_pattern_is_a_document(pattern, text, expected):
 @pytest.mark.parametrize("pattern", ["nosuch", "x*", "", "(?!)"])
 def test_pattern_without_a_match_is_an_error(pattern):
     with pytest.raises(TextError, match="no document matches") as caught:
-        documents(pattern, ["some text\n"])
+        documents(pattern, ["some words\n"])
     assert f"`{pattern}`" in caught.value.message
     assert "--documents" in caught.value.hint
 

@@ -134,9 +134,7 @@ def test_every_character_is_scored_once_at_its_cost(tmp_path, small_windows, tex
     assert_scores(view, score(network, view), slow_nats(network, ids_of(view)))
 
 
-@pytest.mark.parametrize(
-    ("begin", "end"), [(1, 2), (3, 40), (20, 221), (61, 260), (62, 263), (0, 62), (61, 62)]
-)
+@pytest.mark.parametrize(("begin", "end"), [(1, 2), (3, 40), (20, 221), (61, 260), (62, 263), (0, 62)])
 def test_a_stretch_inside_documents_is_scored_from_a_boundary(tmp_path, small_windows, begin, end):
     corpus = write_corpus(tmp_path, [random_text(60, 1), random_text(220, 2)])
     vocabulary = Vocabulary.of_chars(map(ord, ALPHABET))
@@ -207,11 +205,11 @@ def test_cold_windows_equal_a_slow_loop(tmp_path, length):
 
 
 def test_more_cold_windows_than_are_read_at_once(tmp_path):
-    corpus = write_corpus(tmp_path, [random_text(5 * 30_000 + 10)])
+    corpus = write_corpus(tmp_path, [random_text(70_001)])
     vocabulary = Vocabulary.of_chars(map(ord, ALPHABET))
     view = view_of(corpus, vocabulary)
     network = make_network(vocabulary, layers=1)
-    assert set(collected(score_cold(network, view, 30_000))) == set(range(1, 150_011))
+    assert set(collected(score_cold(network, view, 2))) == set(range(1, 70_002))
 
 
 def test_a_cold_window_as_long_as_the_text_is_the_carried_context(tmp_path):

@@ -61,7 +61,8 @@ def slow_within_groups(a, y, group):
 def test_within_groups_equals_a_slow_loop():
     random = np.random.default_rng(3)
     group = random.choice([3, 7, 200, 65_000], 400).astype(np.uint16)
-    a, y = noise(400, seed=4) + group, (noise(400, seed=5) + group > 50).astype(np.float32)
+    y = (noise(400, seed=5) > group % 5 - 1).astype(np.float32)
+    a = noise(400, seed=4) + y + group % 7
     assert within_groups(a, y, group) == pytest.approx(slow_within_groups(a, y, group))
 
 
@@ -166,7 +167,7 @@ def some_activations_and_labels(length=3_000):
     state = np.repeat(np.arange(length // 10) % 3 == 0, 10).astype(np.float64)
     count = np.arange(length) % 70.0
     y = np.stack([state, count, (noise(length, seed=12) > 2).astype(float)], axis=1)
-    a = np.tanh(noise(length, 5, seed=13) + y @ noise(3, 5, seed=14) / [[1], [20], [1]])
+    a = np.tanh(noise(length, 5, seed=13) + y / [1, 20, 1] @ noise(3, 5, seed=14))
     return a.astype(np.float32), y.astype(np.float32)
 
 
@@ -184,12 +185,12 @@ def test_moments_leave_out_what_is_not_scored():
 
 def test_moments_do_not_depend_on_the_batches():
     a, y = some_activations_and_labels()
-    np.testing.assert_allclose(summed(a, y, (7,) * 300), summed(a, y, (3_000,)), atol=1e-6)
+    np.testing.assert_allclose(summed(a, y, (7,) * 300), summed(a, y, (3_000,)), atol=1e-5)
 
 
 def test_neurons_and_labels_that_do_not_vary_correlate_with_nothing():
     a, y = some_activations_and_labels()
-    a = np.concatenate([a, np.full((len(a), 3), [0.0, 1.0, 0.777], np.float32)], axis=1)
+    a = np.concatenate([a, np.full((len(a), 3), [0.0, 1.0, -0.5], np.float32)], axis=1)
     y = np.concatenate([y, np.full((len(y), 3), [0.0, 3.0, np.nan], np.float32)], axis=1)
     r = summed(a, y)
     assert (r[5:] == 0).all() and (r[:, 3:] == 0).all()
@@ -215,7 +216,15 @@ def test_moments_of_saturated_neurons(spread):
     np.testing.assert_allclose(r, expected_correlations(a, y), atol=0.01)
 
 
-def test_no_correlation_is_larger_than_one():
+@pytest.mark.xfail(strict=True, reason="float32 sums of equal numbers leave something over")
+def test_a_neuron_that_never_changes_correlates_with_nothing_whatever_its_value():
+    random = np.random.default_rng(19)
+    a = np.tile(random.uniform(0.3, 1, 200).astype(np.float32), (50_000, 1))
+    y = (random.random((50_000, 1)) < 0.3).astype(np.float32)
+    assert (summed(a, y, (16_000,) * 3) == 0).all()
+
+
+def test_noise_of_neurons_that_hardly_change_is_no_correlation():
     random = np.random.default_rng(16)
     a = (1 - np.abs(random.normal(size=(50_000, 60))) * 10.0 ** random.uniform(-7, -2, 60)).astype(np.float32)
     y = (random.random((50_000, 4)) < [0.5, 0.1, 0.01, 0.9]).astype(np.float32)
@@ -315,14 +324,14 @@ def test_what_never_varies_is_no_finding(short_blocks):
 
 @pytest.mark.parametrize("lengths", [(), (1_999,) * 50, (2_000,) * 19, (39_999,), (3_999,) * 19])
 def test_too_few_blocks_give_no_null(lengths):
-    signals = [noise(length) for length in lengths]
+    signals = [noise(length, seed=i) for i, length in enumerate(lengths)]
     assert count_blocks(lengths) < 20
     assert swap_null(signals, signals) is None
 
 
 @pytest.mark.parametrize("lengths", [(2_000,) * 20, (40_000,), (3_999,) * 20])
 def test_twenty_blocks_are_enough(lengths):
-    signals = [noise(length) for length in lengths]
+    signals = [noise(length, seed=i) for i, length in enumerate(lengths)]
     assert count_blocks(lengths) == 20
     assert swap_null(signals, signals) == 1 / 1000
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,12 +72,11 @@ def sample(
     if as_json:
         _print_json(streams, prompt, seed)
         return
-    write = _writer(output)
-    for index, stream in enumerate(streams):
-        write(("\n---\n" if index else "") + prompt)
-        for piece in stream:
-            write(piece)
-    _end_line(output)
+    with _writer(output) as write:
+        for index, stream in enumerate(streams):
+            write(("\n---\n" if index else "") + prompt)
+            for piece in stream:
+                write(piece)
 
 
 def _prompt(prompt: str | None, file: str | None) -> str:
@@ -110,18 +111,16 @@ def _timed(stream: Iterator[str]) -> tuple[str, float]:
     return "".join(text), characters / seconds if seconds and characters else 0.0
 
 
-def _writer(output: str | None) -> Callable[[str], None]:
+@contextmanager
+def _writer(output: str | None) -> Iterator[Callable[[str], None]]:
+    """Yield what writes text: to stdout, where a terminal gets a line end after it, or raw to a file."""
     if output is None:
-        return write_out
+        yield write_out
+        if sys.stdout.isatty():
+            write_out("\n")
+        return
     try:
-        file = Path(output).open("wb")  # noqa: SIM115 - lives as long as the command
+        with Path(output).open("wb") as file:
+            yield lambda text: file.write(text.encode("utf-8", "surrogateescape")) and None
     except OSError as error:
         raise TextError(f"cannot write `{output}`: {error.strerror}") from None
-    return lambda text: file.write(text.encode("utf-8", "surrogateescape")) and None
-
-
-def _end_line(output: str | None) -> None:
-    import sys
-
-    if output is None and sys.stdout.isatty():
-        write_out("\n")

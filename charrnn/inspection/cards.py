@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from charrnn.inspection.findings import Card, Excerpt, Row
+from charrnn.inspection.findings import Card, Excerpt, Row, line_start
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.scores import pearson
@@ -129,7 +129,8 @@ def _excerpt(
     report: Report, column: int, hypothesis: int, number: int, spot: int, why: str, binary: bool
 ) -> Excerpt:
     piece = report.pieces[number]
-    window = slice(max(0, spot - BEFORE), min(len(piece), spot + AFTER))
+    start = line_start(piece.text, max(0, spot - BEFORE), spot)
+    window = slice(start, min(len(piece), spot + AFTER))
     return Excerpt(
         source=f"document {piece.document + 1}, character {piece.begin + window.start + 1:,}",
         text=piece.text[window],

@@ -78,8 +78,8 @@ class Excerpt:
     binary: bool
 
     def cut(self, before: int, after: int) -> Excerpt:
-        """Return fewer characters around the middle."""
-        window = slice(max(0, self.middle - before), self.middle + after)
+        """Return fewer characters around the middle, from the begin of a line where one is near."""
+        window = slice(line_start(self.text, max(0, self.middle - before), self.middle), self.middle + after)
         return replace(
             self,
             text=self.text[window],
@@ -93,6 +93,12 @@ class Excerpt:
         labels = [None if np.isnan(v) else float(v) for v in self.labels]
         values = [float(v) for v in self.values]
         return {"source": self.source, "why": self.why, "text": self.text, "values": values, "labels": labels}
+
+
+def line_start(text: str, start: int, middle: int) -> int:
+    """Return the first begin of a line from ``start`` on, if it leaves half of the way to ``middle``."""
+    end = text.find("\n", start, start + (middle - start) // 2)
+    return end + 1 if end >= 0 and start > 0 else start
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,9 @@ class Network(nn.Module):
             after.append(layer_state)
         return window.inputs, tuple(after)
 
+    @torch.no_grad()
     def trace(self, ids: Tensor, state: NetworkState) -> tuple[list[dict[str, Tensor]], NetworkState]:
-        """Read a window and return all that every layer did.
+        """Read a window and return all that every layer did, without gradients.
 
         Returns:
             For each layer the recorded quantities by name, each (T, B, H), and the state after the

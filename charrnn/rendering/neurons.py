@@ -72,7 +72,7 @@ def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
     if not findings.cards:
         return
     alone = len(findings.cards) == 1
-    yield legend(view.plain, view.color_system)
+    yield legend(view.plain, view.color_system).append("   └─┘ where the hypothesis holds")
     for card in findings.cards:
         yield from card_parts(card, view, card.excerpts if alone else _short(card))
     yield Text(f"\nlook closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}")

@@ -53,7 +53,7 @@ adamw = OptimizerRecipe(12e-3, _adamw)
 adam = OptimizerRecipe(12e-3, _adam)
 """Adam (Kingma & Ba 2015); weight decay is L2."""
 
-rmsprop = OptimizerRecipe(2e-3, _rmsprop)
+rmsprop = OptimizerRecipe(5e-3, _rmsprop)
 """RMSprop with char-rnn's decay of 0.95 (Tieleman & Hinton 2012)."""
 
 sgd = OptimizerRecipe(1.0, _sgd, falls_with_width=False)

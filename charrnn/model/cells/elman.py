@@ -46,3 +46,6 @@ class ElmanReLU(Elman):
     def initialise(self, forget_bias: float) -> None:
         """Start from the identity, which neither grows nor forgets (Le, Jaitly & Hinton 2015)."""
         nn.init.eye_(self.weight_hh_l0)
+        nn.init.normal_(self.weight_ih_l0, std=0.001)
+        nn.init.zeros_(self.bias_ih_l0)
+        nn.init.zeros_(self.bias_hh_l0)
