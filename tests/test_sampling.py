@@ -199,9 +199,12 @@ def greedy(network, length):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
 def test_temperature_zero_takes_the_networks_most_probable_symbol(cell):
     network = random_network(LETTERS, cell)
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.weight_hh_l0.mul_(6)  # so that it does not say the same for ever
     expected = greedy(network, 200)
     assert list(islice(speaker(network, temperature=0).ids("", 1), 200)) == expected
-    assert len(set(expected)) > 1
+    assert len(set(expected)) > 2
 
 
 # seeds and streams

@@ -20,6 +20,8 @@ from charrnn.rendering.text import sparkline, visible
 PLAIN_SECONDS = 10.0
 """Without a terminal, the longest silence between two lines of progress."""
 SMOOTHING = 0.9
+STEEPEST = 1.3
+"""The curve of validation losses is drawn up to this many times the lowest."""
 
 
 @contextmanager
@@ -105,7 +107,9 @@ class _View:
         )
         lines: list[RenderableType] = [bar, Text(figures, no_wrap=True, overflow="ellipsis")]
         if progress.bpcs:
-            curve = sparkline(progress.bpcs[-40:])
+            # the first looks lie so high that they would press the rest of the curve flat
+            top = STEEPEST * min(progress.bpcs)
+            curve = sparkline([min(bpc, top) for bpc in progress.bpcs[-40:]])
             lines.append(
                 Text.assemble(
                     "val ",
