@@ -117,9 +117,9 @@ class Run:
         result = evaluation.evaluate(
             self.network, self.vocabulary, corpus, part, cold_window=cold_window, progress=progress
         )
-        if not baselines:
-            return result
-        return replace(result, baselines=self._baselines(own, corpus, part))
+        seen = bool(texts) and corpus.info["sha256"] == self.checkpoint.corpus.get("sha256")
+        measured = self._baselines(own, corpus, part) if baselines else {}
+        return replace(result, trained_on=seen, baselines=measured)
 
     def inspect_neurons(
         self,

@@ -35,6 +35,7 @@ class Evaluation:
         context: ``carried``, or ``cold-N`` for windows of N from a state of zeros.
         baselines: Bits per character of other methods given the same training text; None where that
             text cannot be found any more.
+        trained_on: Whether the text has the training text in it.
     """
 
     chars: int
@@ -45,6 +46,7 @@ class Evaluation:
     stderr_bpc: float | None
     context: str
     baselines: dict[str, float | None] = field(default_factory=dict)
+    trained_on: bool = False
 
     @property
     def beaten_by(self) -> list[str]:

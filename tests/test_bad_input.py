@@ -361,6 +361,12 @@ def test_cold_window_longer_than_the_text_is_one_window():
     assert wide.exit_code == 0 and isinstance(wide.exception, SystemExit | None), repr(wide.exception)
 
 
+@defect("an empty path is the working directory")
+@pytest.mark.parametrize("command", [["train", "", "--dry-run"], ["evaluate", "mine", ""]], ids=" ".join)
+def test_empty_name_is_no_text(command):
+    assert_refused(call(*command), "``")
+
+
 @defect("--split is looked at only without texts")
 def test_unknown_split_is_refused_beside_texts_too():
     assert_refused(call("evaluate", "mine", "text.txt", "--split", "dev"), "unknown split `dev`")

@@ -268,9 +268,14 @@ def test_the_readme_shows_commands():
 @pytest.mark.parametrize("command", README_COMMANDS)
 def test_readme_commands_run_at_a_small_size(folder, command):
     words = shlex.split(command)[1:]
-    (folder / "corpus.txt").write_text(HARBOUR.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "corpus.txt").write_text(HARBOUR.read_text(encoding="utf-8") * 10, encoding="utf-8")
     (folder / "names.txt").write_text("ada\nbob\ncleo\n" * 200, encoding="utf-8")
     if words[0] == "train":
         words += ["--steps", "2", "--hidden-size", "8"] if "--resume" not in words else []
     if words[:2] != ["corpora", "get"]:
         charrnn(*words)
+
+
+def test_evaluate_warns_when_the_text_is_the_one_trained_on(folder):
+    result = charrnn("evaluate", "small", "harbour.txt", "--json")
+    assert json.loads(result.stdout)["trained_on"] is True and "was trained on this text" in result.stderr

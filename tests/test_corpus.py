@@ -172,7 +172,6 @@ def test_document_spans_are_cut_at_the_ends_of_the_part(tmp_path):
     assert list(corpus.documents(7, 9)) == [(7, 9)]
 
 
-@defect("an empty part gives a span that runs backwards, or an IndexError")
 @pytest.mark.parametrize("place", [0, 3, 15])
 def test_part_without_text_has_no_documents(tmp_path, place):
     corpus = opened(write(tmp_path / "text", "abc\ndef\nghi\n"), documents="lines")
@@ -302,6 +301,13 @@ def test_texts_cut_differently_into_files_do_not_collide(tmp_path):
     whole, parts, turned = opened(one), opened(*two), opened(*two[::-1])
     assert len({c.info["key"] for c in (whole, parts, turned)}) == 3
     assert [c.text(0, 9) for c in (whole, parts, turned)] == ["ab", "ab", "ba"]
+
+
+@defect("the hash of one file and that of several hashes are made alike")
+def test_file_that_spells_the_hashes_of_two_others_does_not_collide(tmp_path):
+    two = opened(write(tmp_path / "a", "a"), write(tmp_path / "b", "b"))
+    hashes = "".join(source["sha256"] for source in two.info["sources"])
+    assert opened(write(tmp_path / "hashes", hashes)).text(0, 999) == hashes
 
 
 def test_two_corpora_live_side_by_side(tmp_path):

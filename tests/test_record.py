@@ -36,8 +36,9 @@ def make_network(cell="lstm", layers=1, embedding=0):
     with torch.no_grad():
         for layer in network.layers:
             layer.weight_ih_l0.mul_(2)
-            if cell == "elman_relu":
-                layer.weight_hh_l0.mul_(0.5)  # the identity, on top of each other, grows without end
+            if cell == "elman_relu":  # begins with no input to speak of, and never forgets
+                layer.weight_hh_l0.mul_(0.5)
+                torch.nn.init.uniform_(layer.weight_ih_l0, -1, 1, torch.Generator().manual_seed(1))
     return network
 
 

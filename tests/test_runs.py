@@ -461,6 +461,12 @@ def test_vocabulary_that_cannot_be_is_refused(vocabulary):
         load_checkpoint(Path("m"))
 
 
+@pytest.mark.parametrize("data", [None, [], {}, {"kind": "words", "symbols": [97]}], ids=str)
+def test_vocabulary_of_an_unknown_kind_cannot_be_read(data):
+    with pytest.raises(CheckpointError, match="describes no vocabulary"):
+        Vocabulary.from_json(data)
+
+
 @pytest.mark.parametrize("how", ["missing", "extra", "transposed", "half", "integers", "renamed"])
 def test_weights_that_do_not_fit_are_refused(how):
     weights = {name: t.clone() for name, t in network_of().state_dict().items()}

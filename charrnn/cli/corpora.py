@@ -16,14 +16,17 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As `charrnn corpora l
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List the known corpora and whether they are on this machine."""
     from charrnn.rendering.tables import print_stdout, table
     from charrnn.text import corpora
 
+    entries = corpora.catalogue().values()
+    if as_json:
+        print_json({"corpora": [{**asdict(entry), "here": bool(_where(entry))} for entry in entries]})
+        return
     rows = [
-        (e.name, e.title, f"{e.size_bytes:,}" if e.size_bytes else "", e.licence, _where(e))
-        for e in corpora.catalogue().values()
+        (e.name, e.title, f"{e.size_bytes:,}" if e.size_bytes else "", e.licence, _where(e)) for e in entries
     ]
     print_stdout(table(["name", "title", ">bytes", "licence", "here"], rows))
 

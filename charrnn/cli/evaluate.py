@@ -78,6 +78,8 @@ def _tell(result: Evaluation, name: str) -> None:
         notice(f"`{name}` does not know {result.unseen_chars:,} of the characters: escape + 8 bits a byte")
     if result.baselines and None in result.baselines.values():
         notice(f"the training text of `{name}` cannot be found any more, so there are no baselines")
+    if result.trained_on:
+        notice(f"`{name}` was trained on this text: without it, its held-out part is scored")
     if result.beaten_by:
         notice(f"`{name}` loses to {', '.join(result.beaten_by)} on this text")
 
@@ -90,4 +92,5 @@ def _json(result: Evaluation, run: str) -> dict[str, Any]:
         "beaten_by": result.beaten_by,
         "stderr_bpc": result.stderr_bpc,
         "unseen_chars": result.unseen_chars,
+        "trained_on": result.trained_on,
     }

@@ -28,6 +28,8 @@ from charrnn.text.reading import Source, check_encoding, decode, read_bytes
 from charrnn.text.vocabulary import MAX_CODE_POINT, Vocabulary, escape_nats, symbols_of, text_of
 
 FORMAT = 1
+PIECE = 1 << 24
+"""Symbols that are held in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,16 @@ class Corpus:
         places = self.places[start:stop]
         return text_of(self.universe[places[places != 0]], self.kind)
 
+    def boundaries(self, start: int, stop: int) -> np.ndarray:
+        """Return the positions of the boundaries between two positions, (D,), in pieces of memory."""
+        pieces = range(start, stop, PIECE)
+        found = [np.flatnonzero(self.places[b : min(b + PIECE, stop)] == 0) + b for b in pieces]
+        return np.concatenate([np.empty(0, dtype=np.int64), *found])
+
     def documents(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the begin and end of every document or part of one between two positions."""
-        cuts = np.flatnonzero(self.places[start:stop] == 0) + start
-        edges = [start, *cuts.tolist(), stop] if not len(cuts) or cuts[0] != start else [*cuts.tolist(), stop]
+        edges = [*self.boundaries(start, stop).tolist(), stop]
+        edges = edges if edges[0] == start else [start, *edges]
         for begin, end in pairwise(edges):
             yield begin + int(self.places[begin] == 0), end
 
@@ -66,8 +74,8 @@ class Corpus:
         if self.kind == "bytes":
             return Vocabulary.of_bytes()
         seen = np.zeros(len(self.universe), dtype=bool)
-        for begin in range(start, stop, 1 << 24):
-            seen[np.unique(self.places[begin : min(begin + (1 << 24), stop)])] = True
+        for begin in range(start, stop, PIECE):
+            seen[np.unique(self.places[begin : min(begin + PIECE, stop)])] = True
         seen[0] = False
         return Vocabulary.of_chars(self.universe[seen])
 

@@ -48,7 +48,7 @@ def make_splits(corpus: Corpus, val_fraction: float, test_fraction: float) -> Sp
     Raises:
         TextError: The training part would be empty.
     """
-    boundaries = _boundaries(corpus)
+    boundaries = corpus.boundaries(0, len(corpus.places))
     total = len(corpus.places) - len(boundaries)
     val, test = Fraction(str(val_fraction)), Fraction(str(test_fraction))
     cuts = [floor(total * (1 - val - test)), floor(total * (1 - test))]
@@ -69,15 +69,7 @@ def make_splits(corpus: Corpus, val_fraction: float, test_fraction: float) -> Sp
 
 def count_characters(corpus: Corpus, part: tuple[int, int]) -> int:
     """Return the number of characters between two positions, boundaries not counted."""
-    return part[1] - part[0] - int((corpus.places[part[0] : part[1]] == 0).sum())
-
-
-def _boundaries(corpus: Corpus) -> np.ndarray:
-    parts = [
-        np.flatnonzero(corpus.places[start : start + (1 << 24)] == 0) + start
-        for start in range(0, len(corpus.places), 1 << 24)
-    ]
-    return np.concatenate(parts)
+    return part[1] - part[0] - len(corpus.boundaries(*part))
 
 
 def _position(boundaries: np.ndarray, characters: int) -> int:
