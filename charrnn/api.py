@@ -106,6 +106,7 @@ class Run:
         """
         if cold_window is not None and cold_window < 1:
             raise ConfigError(f"`cold_window` is `{cold_window}`, but must be at least 1")
+        evaluation.check_split(split)
         own = find_corpus(self.checkpoint)
         if texts:
             corpus = open_corpus(find_sources(texts), self.config.text)

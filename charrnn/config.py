@@ -52,7 +52,7 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         low_ok = value > self.low if self.above else value >= self.low
         return low_ok and (value < self.high if self.below else value <= self.high)
@@ -117,11 +117,11 @@ class TrainingConfig:
     """Parallel streams, B."""
     seq_len: int | None = setting(None, allowed=Range(1, 65536))
     """Timesteps per window, T: the truncation length of backpropagation."""
-    epochs: float | None = setting(None, allowed=POSITIVE)
+    epochs: float | None = setting(None, allowed=Range(0, 1e9, above=True))
     """Budget: passes over the training split."""
-    steps: int | None = setting(None, allowed=Range(1))
+    steps: int | None = setting(None, allowed=Range(1, 10**12))
     """Budget: optimizer steps."""
-    minutes: float | None = setting(None, allowed=POSITIVE)
+    minutes: float | None = setting(None, allowed=Range(0, 1e7, above=True))
     """Budget: wall time from the command's start to its end."""
     optimizer: str = setting("adamw", allowed=OPTIMIZERS)
     """Update rule."""
@@ -137,7 +137,7 @@ class TrainingConfig:
     """Largest norm of the gradient of all weights together."""
     num_evals: int | None = setting(None, allowed=Range(1, 100_000))
     """Looks at the validation split over the budget."""
-    patience: int = setting(0, allowed=Range(0))
+    patience: int = setting(0, allowed=Range(0, 10**6))
     """Stop after this many looks without improvement; 0 never stops early."""
     seed: int = setting(1, allowed=Range(0, 2**63 - 1))
     """Fixes the first weights and the dropout masks."""
@@ -249,7 +249,7 @@ def _convert(name: str, value: Any, kind: type) -> Any:
     """Convert to ``str``, ``int`` or ``float`` without losing anything."""
     words = {int: "a whole number", float: "a number", str: "a word"}[kind]
     try:
-        if isinstance(value, bool) or (kind is not str and not isinstance(value, str | int | float)):
+        if isinstance(value, bool) or not isinstance(value, str if kind is str else str | int | float):
             raise ValueError
         if kind is int and isinstance(value, float) and value != int(value):
             raise ValueError
@@ -272,10 +272,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: The file cannot be read or is no TOML.
     """
     try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read `{path}`: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's errors are ValueErrors
         raise ConfigError(f"`{path}` is not valid TOML: {error}") from None
     loose = [name for name, section in data.items() if not isinstance(section, dict)]
     if loose:

@@ -169,19 +169,23 @@ def baselines(
     return {name: total / chars for name, total in bits.items()}
 
 
+def check_split(split: str) -> None:
+    """Raise ``RunError`` for a split that is unknown or trained on."""
+    if split not in ("val", "test"):
+        raise RunError(
+            f"unknown split `{split}`", "a run keeps a `val` and a `test` split apart from training"
+        )
+
+
 def split_part(record: dict[str, Any], split: str) -> tuple[int, int]:
     """Return the position of a run's split, so that training text cannot be scored by mistake.
 
     Raises:
         RunError: The split is unknown, or the run left it empty.
     """
-    if split not in ("val", "test"):
-        raise RunError(
-            f"unknown split `{split}`", "a run keeps a `val` and a `test` split apart from training"
-        )
+    check_split(split)
     begin, end = record["splits"][split]
     if end <= begin:
-        raise RunError(
-            f"the run has no {split} split", f"train with `--{split}-fraction 0.05`, or name a text"
-        )
+        hint = f"train with more text or a larger `--{split}-fraction`, or name a text"
+        raise RunError(f"the run has no {split} split", hint)
     return begin, end

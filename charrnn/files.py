@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from charrnn.errors import CheckpointError
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is something at a path; one that cannot be looked up has nothing there."""
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, say
+        return False
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -23,7 +32,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot write `{path}`: {error.strerror}", "what was saved there before is still whole"
         ) from None

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from charrnn import __version__
 from charrnn.config import Config
 from charrnn.errors import CharrnnError, CheckpointError, RunError
-from charrnn.files import write_atomically
+from charrnn.files import exists, write_atomically
 from charrnn.text.corpus import Corpus, load_corpus, open_corpus
 from charrnn.text.reading import find_sources
+from charrnn.text.splits import Splits
 from charrnn.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -66,21 +67,26 @@ def find_checkpoint(run: str | Path | None = None, *, last: bool = False) -> Pat
     """
     if run is None:
         return _newest(last)
-    for path in (Path(run), RUNS / run):
-        if path.is_file():
-            return path
-        if (path / MODEL).is_file():
-            return path / MODEL
-        if path.is_dir():
-            return _of_directory(path, last)
+    candidates = [Path(run), RUNS / run]
+    found = [file for path in candidates if (file := _checkpoint_in(path, last)) is not None]
+    if found:
+        return found[0]
+    empty = [path for path in candidates if exists(path)]
+    if empty:
+        raise RunError(
+            f"`{empty[0]}` has no checkpoint in it", "a run directory holds `best/model.safetensors`"
+        )
     raise RunError(f"there is no run `{run}`", "`charrnn runs list` shows those below `runs/`")
 
 
-def _of_directory(path: Path, last: bool) -> Path:
-    for which in ("last",) if last else ("best", "last"):
-        if (path / which / MODEL).is_file():
-            return path / which / MODEL
-    raise RunError(f"`{path}` has no checkpoint in it", "a run directory holds `best/model.safetensors`")
+def _checkpoint_in(path: Path, last: bool) -> Path | None:
+    """Return the model file that a path means. A file of another kind is one only outside ``runs/``."""
+    inside = [path / MODEL, *(path / which / MODEL for which in (("last",) if last else ("best", "last")))]
+    files = [file for file in inside if exists(file)]
+    if files:
+        return files[0]
+    hidden_by_name = exists(RUNS / path / "last" / MODEL) and path.suffix != ".safetensors"
+    return path if exists(path) and path.is_file() and not hidden_by_name else None
 
 
 def list_runs(folder: Path = RUNS) -> list[Path]:
@@ -93,7 +99,7 @@ def _newest(last: bool) -> Path:
     runs = list_runs()
     if not runs:
         raise RunError("there is no run below `runs/` yet", "charrnn train corpus.txt")
-    return _of_directory(runs[0], last)
+    return find_checkpoint(runs[0], last=last)
 
 
 def new_run_directory(name: str | None, default: str, overwrite: bool) -> Path:
@@ -109,11 +115,16 @@ def new_run_directory(name: str | None, default: str, overwrite: bool) -> Path:
     """
     if name is None:
         names = [default, *(f"{default}-{n}" for n in range(2, 10_000))]
-        return next(RUNS / n for n in names if not (RUNS / n).exists() or _is_free(RUNS / n))
-    path = Path(name)
-    folder = path if path.is_absolute() or len(path.parts) > 1 else RUNS / name
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"`{folder}` is a file, not a directory")
+        return next(RUNS / n for n in names if _what_blocks(RUNS / n) is None and _is_free(RUNS / n))
+    if not name.strip() or Path(name).name in ("", ".."):
+        raise RunError(
+            f"`{name}` is no name for a run", "for example `--run mine`, or a path such as `--run ./mine`"
+        )
+    is_path = any(mark in name for mark in ("/", "\\")) or Path(name).is_absolute()
+    folder = Path(name) if is_path else RUNS / name
+    blocked = _what_blocks(folder)
+    if blocked is not None:
+        raise RunError(f"`{folder}` cannot be a directory: {blocked}", "choose another name with `--run`")
     if not overwrite and not _is_free(folder):
         raise RunError(
             f"`{folder}` already holds a run", f"`--overwrite` replaces it, `--resume {folder}` continues it"
@@ -121,8 +132,17 @@ def new_run_directory(name: str | None, default: str, overwrite: bool) -> Path:
     return folder
 
 
+def _what_blocks(folder: Path) -> str | None:
+    """Return why a directory cannot be made or used, or None."""
+    try:
+        files = [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]
+    except OSError as error:  # a name that is too long, say
+        return error.strerror
+    return f"`{files[0]}` is a file" if files else None
+
+
 def _is_free(folder: Path) -> bool:
-    return not any((folder / which / MODEL).exists() for which in ("best", "last"))
+    return not any(exists(folder / which / MODEL) for which in ("best", "last"))
 
 
 def start_directory(folder: Path, config: Config, vocabulary: Vocabulary, corpus: Mapping[str, Any]) -> None:
@@ -132,7 +152,8 @@ def start_directory(folder: Path, config: Config, vocabulary: Vocabulary, corpus
         CheckpointError: The disk is full or refuses.
     """
     for path in (*folder.glob("best/*"), *folder.glob("last/*")):
-        path.unlink()
+        if path.is_file():
+            path.unlink()
     record = {"format": FORMAT, "config": config.to_json(), "corpus": corpus}
     write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
     write_atomically(folder / "vocabulary.json", json.dumps(vocabulary.to_json()).encode())
@@ -216,13 +237,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         config = Config.from_json(header["config"])
         vocabulary = Vocabulary.from_json(header["vocabulary"])
-        corpus, progress = dict(header["corpus"]), dict(header["progress"])
+        corpus, progress = _checked_record(header["corpus"]), dict(header["progress"])
         network = build_network(config, len(vocabulary), tensors)
     except CharrnnError as error:
         raise CheckpointError(f"`{path}` cannot be loaded: {error.message}", error.hint) from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CheckpointError(f"`{path}` has a header that charrnn cannot read") from None
     return Checkpoint(path, network, config, vocabulary, corpus, progress)
+
+
+def _checked_record(record: Any) -> dict[str, Any]:
+    """Return what a checkpoint says about its text, if it can be what a run wrote.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if record == {}:
+        return {}
+    texts, splits = record["texts"], Splits.from_json(record["splits"])
+    ends = [end for part in (splits.train, splits.val, splits.test) for end in part]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("texts")
+    if not all(type(end) is int and end >= 0 for end in ends) or ends != sorted(ends) or len(ends) != 6:
+        raise ValueError("splits")
+    return dict(record)
 
 
 def build_network(config: Config, vocab_size: int, tensors: Mapping[str, Tensor]) -> Network:
@@ -235,12 +273,17 @@ def build_network(config: Config, vocab_size: int, tensors: Mapping[str, Tensor]
 
     from charrnn.model.network import Network
 
+    settings = config.model
+    if None in (settings.hidden_size, settings.num_layers, settings.embedding_size, settings.dropout):
+        raise CheckpointError("the config leaves a part of the network open")
     with torch.device("meta"):  # shapes are compared before anything is allocated
         network = Network(config.model, vocab_size)
     expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     if expected != found or any(t.dtype != torch.float32 for t in tensors.values()):
         raise CheckpointError("the weights do not have the names and shapes that the config asks for")
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise CheckpointError("a weight is not finite")
     network.load_state_dict(dict(tensors), assign=True)
     return network.eval()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -39,8 +38,10 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         problems = []
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            problems.append(f"`temperature` is `{self.temperature}`, but must be at least 0")
+        if not (self.temperature == 0 or 1e-6 <= self.temperature <= 1e6):
+            problems.append(
+                f"`temperature` is `{self.temperature}`, but must be at least 0, and 1e-6 if it is not"
+            )
         if self.top_k < 0:
             problems.append(f"`top_k` is `{self.top_k}`, but must be at least 0")
         if not 0 < self.top_p <= 1:

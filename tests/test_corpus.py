@@ -22,12 +22,6 @@ from charrnn.text.reading import find_sources
 from charrnn.text.splits import make_splits
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 
-
-def defect(reason, **how):
-    """Mark what the package does not do yet; the mark goes with the repair."""
-    return pytest.mark.xfail(strict=True, reason=reason, **how)
-
-
 HARD = ["\0", "\r", "\n", "\r\n", "e\u0301", "\u200d", "\ufeff", "🏳", "\U0010ffff", "\ud7ff", "\ue000", "￿"]
 
 
@@ -303,7 +297,6 @@ def test_texts_cut_differently_into_files_do_not_collide(tmp_path):
     assert [c.text(0, 9) for c in (whole, parts, turned)] == ["ab", "ab", "ba"]
 
 
-@defect("the hash of one file and that of several hashes are made alike")
 def test_file_that_spells_the_hashes_of_two_others_does_not_collide(tmp_path):
     two = opened(write(tmp_path / "a", "a"), write(tmp_path / "b", "b"))
     hashes = "".join(source["sha256"] for source in two.info["sources"])
@@ -336,7 +329,6 @@ def test_damaged_cache_is_made_again(tmp_path, name, how):
     assert load_corpus(key).text(0, 10_000) == "some words and more\n" * 20
 
 
-@defect("the record is used as it is")
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"kind": "chars"}', '"word"'])
 def test_cache_whose_record_says_nothing_is_made_again(tmp_path, content):
     path = write(tmp_path / "text", "some words")

@@ -22,11 +22,6 @@ PACK = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
 PIECE_SIZES = (1, 2, 3, 1 << 20)
 
 
-def defect(reason, **how):
-    """Mark what the package does not do yet; the mark goes with the repair."""
-    return pytest.mark.xfail(strict=True, reason=reason, **how)
-
-
 def names(*texts):
     return [source.name for source in find_sources([str(text) for text in texts])]
 
@@ -126,7 +121,6 @@ def test_missing_text_is_an_error_that_points_to_the_corpora(tmp_path, monkeypat
     assert "charrnn corpora list" in caught.value.hint
 
 
-@defect("pathlib raises ENAMETOOLONG")
 @pytest.mark.parametrize("length", [300, 5000])
 def test_overlong_name_is_an_error_like_any_missing_text(length):
     with pytest.raises(TextError):
@@ -159,7 +153,6 @@ def test_stdin_can_be_named_once_only():
         find_sources(["-", "-"])
 
 
-@defect("sys.stdin is None then")
 def test_stdin_that_is_closed_is_a_text_error(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(TextError, match="stdin"):
@@ -311,7 +304,6 @@ def test_hint_names_an_encoding_that_works_and_the_way_around(tmp_path, encoding
     assert decoded(path, check_encoding(guess))
 
 
-@defect("the guess looks at other bytes than the one in question, and at EBCDIC")
 @pytest.mark.parametrize("words", [b"plain words, line after line\n" * 10_000, b"few words: "])
 def test_hint_names_an_encoding_that_leaves_plain_words_alone(tmp_path, words):
     path = tmp_path / "text"
@@ -339,7 +331,7 @@ def test_encoding_is_called_by_its_own_name(name, own):
 @pytest.mark.parametrize(
     "encoding",
     [
-        pytest.param("undefined", marks=defect("a UnicodeError that is no UnicodeDecodeError")),
+        pytest.param("undefined"),
         "idna",
         "punycode",
     ],

@@ -37,13 +37,16 @@ def print_json(data: dict[str, Any]) -> None:
     write_out(json.dumps(data, allow_nan=False, ensure_ascii=True) + "\n")
 
 
-def write_out(text: str, *, flush: bool = True) -> None:
+def write_out(text: str) -> None:
     """Write a result to stdout: made safe for the eye on a terminal, raw into pipes and files."""
-    if sys.stdout.isatty():
-        sys.stdout.write(
-            visible(text).encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding)
-        )
-    else:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    if flush:
+    try:
+        if sys.stdout.isatty():
+            encoding = sys.stdout.encoding or "utf-8"
+            sys.stdout.write(visible(text).encode(encoding, "replace").decode(encoding))
+        else:
+            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # the reader has gone: the program ends quietly
+    except OSError as error:
+        raise CharrnnError(f"cannot write to standard output: {error.strerror}") from None

@@ -97,6 +97,7 @@ def score_cold(network: Network, view: TextView, length: int) -> Iterator[Scored
     The first symbol of a window is predicted from the one before it, as nanoGPT's evaluation does.
     """
     symbols = len(view) - 1
+    length = min(length, max(1, symbols))
     begins = np.arange(0, symbols, length)
     batch = max(1, 65_536 // length)
     for first in range(0, len(begins), batch):

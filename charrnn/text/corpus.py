@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from charrnn.text.reading import Source, check_encoding, decode, read_bytes
 from charrnn.text.vocabulary import MAX_CODE_POINT, Vocabulary, escape_nats, symbols_of, text_of
 
 FORMAT = 1
+INFO_KEYS = {"key", "kind", "sources", "sha256", "characters", "documents"}
 PIECE = 1 << 24
 """Symbols that are held in memory at once."""
 
@@ -130,12 +133,16 @@ def open_corpus(sources: list[Source], config: TextConfig) -> Corpus:
 
 def load_corpus(key: str) -> Corpus | None:
     """Return the cached corpus of a key, or None where there is none."""
+    if not re.fullmatch("[0-9a-f]{32}", key):  # it may come from a file that somebody else wrote
+        return None
     folder = cache_dir() / "encoded" / key
     try:
         info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
         universe = np.load(folder / "universe.npy", allow_pickle=False)
         places = np.load(folder / "places.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return None
+    if not isinstance(info, dict) or info.get("format") != FORMAT or not set(info) >= INFO_KEYS:
         return None
     return Corpus(places, universe, info)
 
@@ -151,7 +158,7 @@ def _digest(source: Source) -> dict[str, Any]:
 def _key(digests: list[dict[str, Any]], config: TextConfig) -> str:
     """Name a cache entry after the content and after every setting that shapes the encoding."""
     parts = [FORMAT, config.symbols, config.encoding, config.newlines, config.documents]
-    parts.append(_common_hash(digests))
+    parts += [len(digests), _common_hash(digests)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -264,7 +271,9 @@ class _PlaceTable:
         """Rewrite the places in the smallest type that holds them."""
         wide = np.memmap(raw, dtype="<u4", mode="r")
         dtype = np.min_scalar_type(len(self._symbols) - 1)
-        narrow = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=wide.shape)
-        for start in range(0, len(wide), 1 << 22):
-            narrow[start : start + (1 << 22)] = wide[start : start + (1 << 22)]
-        narrow.flush()
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": wide.shape}
+        # written, not mapped: a disk that fills up then is an error and not a signal
+        with target.open("wb") as narrow:
+            np.lib.format.write_array_header_1_0(narrow, header)
+            for start in range(0, len(wide), PIECE):
+                narrow.write(wide[start : start + PIECE].astype(dtype).tobytes())

@@ -18,9 +18,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.errors import ConfigError, TextError
+from charrnn.files import exists
 from charrnn.text import corpora
 
 PIECE_BYTES = 1 << 20
+GUESS_BYTES = 50_000
+GUESSES = (
+    "cp1252",
+    "cp1251",
+    "koi8_r",
+    "shift_jis",
+    "euc_jp",
+    "gb18030",
+    "big5",
+    "euc_kr",
+    "utf_16",
+    "cp1250",
+)
+"""Encodings that a text which is not UTF-8 is guessed to be in: those that texts are met in."""
 
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
@@ -52,11 +67,11 @@ def find_sources(texts: Iterable[str]) -> list[Source]:
 def _resolve(text: str) -> list[Source]:
     if text == "-":
         return [Source("stdin", None)]
+    if not text.strip():
+        raise TextError(f"`{text}` is no text: its name is empty", "name a file, a folder, or a corpus")
     path = Path(text)
-    if path.is_dir():
-        return _folder(path)
-    if path.exists():
-        return [Source(path.name, path)]
+    if exists(path):
+        return _folder(path) if path.is_dir() else [Source(path.name, path)]
     if text in corpora.catalogue():
         return [Source(p.name, p) for p in corpora.locate(corpora.find(text))]
     matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
@@ -112,6 +127,8 @@ def read_bytes(source: Source) -> Iterator[bytes]:
 
 def _open(source: Source) -> BinaryIO:
     if source.path is None:
+        if sys.stdin is None:
+            raise TextError("`stdin` is closed", "name a file, or pipe a text into `-`")
         return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
     return source.path.open("rb")
 
@@ -156,7 +173,7 @@ def check_encoding(name: str) -> str:
         info = codecs.lookup(name)
     except (LookupError, ValueError):
         info = None
-    if info is None or not info._is_text_encoding:
+    if info is None or not info._is_text_encoding or info.name == "undefined":
         raise ConfigError(
             f"unknown encoding `{name}`", "for example utf-8, cp1252, latin-1, utf-16, koi8-r, gb18030"
         )
@@ -191,7 +208,7 @@ def _undecodable(error: UnicodeDecodeError, name: str, encoding: str, done: int,
     # error.object is what the decoder held back from the last piece, then this piece
     offset = done + len(piece) - len(error.object) + error.start
     byte = error.object[error.start]
-    guess = _guess_encoding(error.object)
+    guess = _guess_encoding(error.object[max(0, error.start - GUESS_BYTES) : error.start + GUESS_BYTES])
     hint = (
         f"it looks like {guess}: add `--encoding {guess}`" if guess else "name its encoding with `--encoding`"
     )
@@ -204,5 +221,5 @@ def _undecodable(error: UnicodeDecodeError, name: str, encoding: str, done: int,
 def _guess_encoding(sample: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample[:200_000]).best()
-    return best.encoding.replace("_", "-") if best and best.encoding != "utf_8" else None
+    best = from_bytes(sample, cp_isolation=list(GUESSES)).best()
+    return best.encoding.replace("_", "-") if best else None

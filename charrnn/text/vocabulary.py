@@ -103,6 +103,10 @@ class Vocabulary:
             raise CheckpointError("the checkpoint's vocabulary has symbols that cannot be")
         if len(set(symbols)) != len(symbols) or not symbols:
             raise CheckpointError("the checkpoint's vocabulary is empty or has a symbol twice")
+        if data["kind"] == "chars" and any(0xD800 <= symbol <= 0xDFFF for symbol in symbols):
+            raise CheckpointError("the checkpoint's vocabulary has half a surrogate pair in it")
+        if data["kind"] == "bytes" and symbols != list(range(256)):
+            raise CheckpointError("the checkpoint's vocabulary does not have every byte in order")
         return cls(data["kind"], tuple(symbols))
 
 

@@ -130,7 +130,7 @@ def _inherited(base: Checkpoint | None) -> dict[str, Any]:
 
 def _run_name(texts: Sequence[str]) -> str:
     first = "stdin" if texts[0] == "-" else Path(texts[0]).stem
-    return re.sub(r"[^\w.-]+", "-", first).strip("-.") or "run"
+    return re.sub(r"[^\w.-]+", "-", first).strip("-.")[:60] or "run"
 
 
 def _absolute(text: str) -> str:

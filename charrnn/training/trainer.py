@@ -182,9 +182,9 @@ class Trainer:
                 yield self._checkpoint("last")
         if self._evals_wanted() > self.counters.evals and reason != "interrupted":
             yield from self._evaluate()
+        self._check_finite()
         if self.val is None:
             self._save_best()
-        self._check_finite()
         self.counters.stopped_by = reason
         yield self._checkpoint("last")
         yield self._end_event(self._elapsed())
