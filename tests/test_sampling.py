@@ -379,7 +379,7 @@ def test_bytes_come_as_whole_characters():
 
 
 def test_a_bytes_model_may_draw_every_byte():
-    network = memoryless(BYTES, [0.001, 0.9, *[0.099 / 255] * 255])
+    network = memoryless(BYTES, [0.0001, 0.9, *[0.099 / 255] * 255])
     assert say(network, 3, BYTES, temperature=0) == "\0\0\0"
 
 

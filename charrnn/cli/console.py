@@ -33,8 +33,13 @@ def notice(message: str) -> None:
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """Print one JSON object to stdout; numbers are not rounded."""
-    write_out(json.dumps(data, allow_nan=False, ensure_ascii=True) + "\n")
+    """Print one JSON object to stdout."""
+    write_out(json_line(data))
+
+
+def json_line(data: dict[str, Any]) -> str:
+    """Return one JSON object and a line end; numbers are not rounded."""
+    return json.dumps(data, allow_nan=False, ensure_ascii=True) + "\n"
 
 
 def write_out(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.console import notice, print_json, write_out
+from charrnn.cli.console import json_line, notice, write_out
 from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, real, whole
 from charrnn.errors import ConfigError, TextError
 
@@ -69,10 +69,10 @@ def sample(
     streams = [loaded.stream(length, stream=index, **options) for index in range(count)]
     if unknown:
         notice(f"the model does not know {' '.join(f'`{c}`' for c in unknown[:20])}: left out of the prompt")
-    if as_json:
-        _print_json(streams, prompt, seed)
-        return
     with _writer(output) as write:
+        if as_json:
+            write(json_line(_result(streams, prompt, seed)))
+            return
         for index, stream in enumerate(streams):
             write(("\n---\n" if index else "") + prompt)
             for piece in stream:
@@ -92,13 +92,13 @@ def _prompt(prompt: str | None, file: str | None) -> str:
         raise TextError(f"`{file}` is not UTF-8", "convert it, for example with iconv") from None
 
 
-def _print_json(streams: list[Iterator[str]], prompt: str, seed: int) -> None:
+def _result(streams: list[Iterator[str]], prompt: str, seed: int) -> dict[str, Any]:
     texts, rates = zip(*(_timed(stream) for stream in streams), strict=True)
     data: dict[str, Any] = {"text": texts[0], "prompt": prompt, "seed": seed}
     data["chars_per_second"] = sum(rates) / len(rates)
     if len(texts) > 1:
         data["texts"] = list(texts)
-    print_json(data)
+    return data
 
 
 def _timed(stream: Iterator[str]) -> tuple[str, float]:
