@@ -79,9 +79,7 @@ def neurons(folder: Path) -> dict[str, Any]:
     rows = [{key: row[key] for key in keys} for row in found["rows"]]
     strong = [row for row in rows if is_strong(row)]
     return {
-        "inspect": {
-            key: found[key] for key in ("chars", "documents", "split_by", "null_blocks", "float_error")
-        },
+        "inspect": {key: found[key] for key in ("chars", "documents", "split_by", "null_units", "null_by")},
         "strong_hypotheses": [row["hypothesis"] for row in strong],
         "strong_neurons": sorted({row["neuron"] for row in strong}),
         "rows": rows,

@@ -50,7 +50,7 @@ class Run:
         *,
         prompt: str = "",
         seed: int = 1,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         stream: int = 0,
         **how: Any,
     ) -> Iterator[str]:
@@ -59,6 +59,7 @@ class Run:
             raise ConfigError(f"`length` is `{length}`, but must be at least 0")
         if not 0 <= seed < 2**64:
             raise ConfigError(f"`seed` is `{seed}`, but must be at least 0 and below 2**64")
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if "" in stop:
             raise ConfigError("`stop` is empty", "give the text to stop at")
         speaker = Speaker(self.network, self.vocabulary, SamplingConfig(**how))
@@ -67,7 +68,7 @@ class Run:
             raise ConfigError(
                 f"the model knows no character of the prompt `{prompt}`", f"it knows: {known[:200]}"
             )
-        return until(speaker.characters(prompt, length, seed, stream), tuple(stop))
+        return until(speaker.characters(prompt, length, seed, stream), stop)
 
     def sample(self, length: int = 500, **how: Any) -> str:
         """Return generated text, without the prompt.

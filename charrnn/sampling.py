@@ -105,10 +105,13 @@ class Speaker:
 
         A sampled boundary ends the document: nothing is written for it and a new one begins.
         """
-        random = np.random.Generator(np.random.Philox(key=[seed, stream]))
+        random = np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
         with torch.inference_mode():
             logits, state = self._read(prompt)
+        symbol = BOUNDARY if not prompt else ESCAPE
         while True:
+            if symbol == BOUNDARY:
+                logits[BOUNDARY] = -np.inf  # no document is empty
             symbol = self.choose(logits, random.random())
             yield symbol
             with torch.inference_mode():
@@ -148,7 +151,7 @@ class Speaker:
 
     def _drawable(self, logits: torch.Tensor) -> np.ndarray:
         """Return logits in float64; the escape stands for no character and is never drawn."""
-        values = logits[0].double().cpu().numpy()
+        values = logits[0].cpu().double().numpy()
         if self.vocabulary.kind == "chars":
             values[ESCAPE] = -np.inf
         return values

@@ -230,7 +230,6 @@ def test_memory_makes_the_carried_context_differ_from_cold_windows(tmp_path):
     assert abs(cold.loss - evaluate(network, vocabulary, corpus, whole(corpus)).loss) > 1e-4
 
 
-@pytest.mark.xfail(strict=True, reason="a window is read in one piece, padded to its full length")
 def test_a_cold_window_longer_than_the_text_costs_nothing_more(tmp_path, monkeypatch):
     corpus = write_corpus(tmp_path, [random_text(80)])
     vocabulary = Vocabulary.of_chars(map(ord, ALPHABET))

@@ -113,8 +113,8 @@ def test_top_p_keeps_the_character_that_reaches_it():
 
 def test_extreme_temperatures_stay_distributions():
     logits = np.array([3.0, 2.0, -5.0])
-    np.testing.assert_array_equal(next_probabilities(logits, SamplingConfig(1e-300)), [1, 0, 0])
-    np.testing.assert_allclose(next_probabilities(logits, SamplingConfig(1e300)), [1 / 3] * 3)
+    np.testing.assert_array_equal(next_probabilities(logits, SamplingConfig(1e-6)), [1, 0, 0])
+    np.testing.assert_allclose(next_probabilities(logits, SamplingConfig(1e6)), [1 / 3] * 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,7 @@ def test_extreme_temperatures_stay_distributions():
         {"temperature": -0.1},
         {"temperature": math.nan},
         {"temperature": math.inf},
+        {"temperature": 1e-300},
         {"top_k": -1},
         {"top_p": 0.0},
         {"top_p": 1.1},
@@ -224,7 +225,6 @@ def test_every_seed_up_to_64_bits_speaks(seed):
     assert len(say(random_network(LETTERS), 5, seed=seed)) == 5
 
 
-@pytest.mark.xfail(strict=True, reason="from 2**63 on, seeds are rounded to 53 bits")
 @pytest.mark.parametrize("seed", [2**63 + 1, 2**64 - 1])
 def test_large_seeds_are_told_apart(seed):
     network = random_network(LETTERS)
@@ -331,7 +331,6 @@ def test_a_sampled_boundary_starts_a_document_afresh():
     assert np.abs(seen[1][ESCAPE + 1 :] - seen[0][ESCAPE + 1 :]).max() > 0.01
 
 
-@pytest.mark.xfail(strict=True, reason="a model that ends a document at once never says anything")
 def test_a_document_is_never_empty():
     network = memoryless(LETTERS, [0.9, 0.01, *[0.009] * 10])
     symbols = list(islice(speaker(network, temperature=0).ids("", 1), 20))
@@ -362,6 +361,7 @@ def test_a_prompt_of_any_length_is_read_whole(length):
     with torch.inference_mode():
         logits, _ = network.reference(torch.from_numpy(ids)[None], network.initial_state(1))
     kept = np.arange(len(LETTERS)) != ESCAPE
+    kept[BOUNDARY] = length > 0  # no document is empty
     np.testing.assert_allclose(seen[0][kept], logits[0, -1].numpy()[kept], atol=1e-5)
 
 

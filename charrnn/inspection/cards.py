@@ -18,6 +18,9 @@ OTHERS = 4
 QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
 RANDOM_SEED = 0
 
+Spot = tuple[int, int]
+"""Number of a piece and a character in it."""
+
 
 class Report(Protocol):
     """Activations over the half of the text that reports."""
@@ -75,41 +78,38 @@ def _excerpts(
 ) -> tuple[Excerpt, ...]:
     """Return the worst failures of both sorts, then the best success, then a random place."""
     slope, intercept = line
-    excess = []  # how far the activation lies on the side of "on" beyond what the label explains
+    on_side, off_side = [], []  # how far the activation lies beyond what the label explains
     for piece, values in zip(report.pieces, report.values, strict=True):
-        labels = piece.labels[:, hypothesis]
-        gone = np.isnan(labels) | (np.arange(len(piece)) < piece.skip)
-        excess.append(
-            np.where(gone, np.nan, sign * (values[:, column] - slope * np.nan_to_num(labels) - intercept))
-        )
-    on = _extreme(excess, largest=True)
-    off = _extreme(excess, largest=False, avoid=on)
-    best = _best_window(report, column, hypothesis, sign)
+        labels = np.where(np.arange(len(piece)) < piece.skip, np.nan, piece.labels[:, hypothesis])
+        excess = sign * (values[:, column] - slope * labels - intercept)
+        on_side.append(np.where(labels > 0, np.nan, excess) if binary else excess)
+        off_side.append(np.where(labels > 0, -excess, np.nan) if binary else -excess)
+    on = _largest(on_side)
+    off = _largest(off_side, avoid=on)
+    works = _best_window(report, column, hypothesis, sign)
+    spots = ((on, "fails on"), (off, "fails off"), (works, "works"), (_anywhere(report), "random"))
+    return tuple(_excerpt(report, column, hypothesis, *spot, why, binary) for spot, why in spots if spot)
+
+
+def _largest(excess: list[np.ndarray], avoid: Spot | None = None) -> Spot | None:
+    """Return the place of the largest value, from another piece than ``avoid`` if there is one."""
+    filled = [np.where(np.isnan(values), -np.inf, values) for values in excess]
+    tops = [(float(v.max()), number, int(v.argmax())) for number, v in enumerate(filled) if len(v)]
+    tops = [top for top in tops if top[0] > -np.inf]
+    others = [top for top in tops if avoid is None or top[1] != avoid[0]]
+    return max(others or tops)[1:] if tops else None
+
+
+def _anywhere(report: Report) -> Spot:
     random = np.random.default_rng(RANDOM_SEED)
-    piece = int(random.integers(len(report.pieces)))
-    anywhere = (piece, int(random.integers(report.pieces[piece].skip, len(report.pieces[piece]))))
-    spots = ((on, "fails on"), (off, "fails off"), (best, "works"), (anywhere, "random"))
-    return tuple(_excerpt(report, column, hypothesis, *spot, why, binary) for spot, why in spots)
+    number = int(random.integers(len(report.pieces)))
+    piece = report.pieces[number]
+    return number, int(random.integers(piece.skip, len(piece)))
 
 
-def _extreme(
-    excess: list[np.ndarray], *, largest: bool, avoid: tuple[int, int] | None = None
-) -> tuple[int, int]:
-    """Return piece and character of the largest or smallest value, from another piece than ``avoid``."""
-    empty = -np.inf if largest else np.inf
-    tops = []
-    for number, values in enumerate(excess):
-        filled = np.where(np.isnan(values), empty, values)
-        spot = int(filled.argmax() if largest else filled.argmin())
-        skipped = avoid is not None and number == avoid[0] and len(excess) > 1
-        tops.append((empty if skipped else filled[spot], number, spot))
-    _, number, spot = max(tops) if largest else min(tops)
-    return number, spot
-
-
-def _best_window(report: Report, column: int, hypothesis: int, sign: float) -> tuple[int, int]:
+def _best_window(report: Report, column: int, hypothesis: int, sign: float) -> Spot | None:
     """Return the place whose surroundings agree best with the hypothesis, among some that vary."""
-    best, place = -2.0, (0, report.pieces[0].skip)
+    best, place = -2.0, None
     for number, (piece, values) in enumerate(zip(report.pieces, report.values, strict=True)):
         labels = piece.labels[:, hypothesis]
         for middle in range(piece.skip + BEFORE, len(piece) - AFTER, BEFORE + AFTER):

@@ -151,7 +151,8 @@ class Findings:
         split_by: Whether ``documents`` or ``blocks`` were dealt to the halves.
         neurons_tested: Number of neurons.
         hypotheses_tested: Number of hypotheses.
-        null_blocks: Blocks that were swapped; None without a valid null.
+        null_units: Documents or blocks that were swapped; None without a valid null.
+        null_by: What was swapped: ``documents``, or ``blocks`` of them, which makes the null approximate.
         float_error: Largest difference between the outputs and what the recorded gates say.
         rows: One per hypothesis, the best first.
         cards: The neurons that are shown closely.
@@ -167,7 +168,8 @@ class Findings:
     split_by: str
     neurons_tested: int
     hypotheses_tested: int
-    null_blocks: int | None
+    null_units: int | None
+    null_by: str
     float_error: float
     rows: tuple[Row, ...]
     cards: tuple[Card, ...] = ()

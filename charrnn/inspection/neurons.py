@@ -16,11 +16,11 @@ from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorder, all_neurons, raw_values
 from charrnn.inspection.scores import (
-    MIN_NULL_BLOCKS,
+    MIN_NULL_UNITS,
     Moments,
     average_precision,
     benjamini_hochberg,
-    count_blocks,
+    null_units,
     pearson,
     swap_null,
     within_groups,
@@ -217,7 +217,8 @@ def _row(subject: Subject, choice: Choice, report: _Report, index: int, top: int
     a, y, char = report.joined(best[0], index)
     r = pearson(a, y)
     sign = np.sign(choice.r[best[0], index])
-    null = swap_null(*report.by_piece(best[0], index))
+    documents = [piece.document for piece in report.pieces]
+    null = swap_null(*(null_units(values, documents) for values in report.by_piece(best[0], index)))
     return Row(
         hypothesis=hypothesis.name,
         type=hypothesis.type,
@@ -297,6 +298,10 @@ def _own_row(
     subject: Subject, choice: Choice, report: _Report, place: int, hypothesis: int, r_untrained: float
 ) -> Row:
     """Return the figures of a neuron that the user named, for the hypothesis it goes with best."""
+    if choice.r[place, hypothesis] == 0:
+        raise InspectionError(
+            f"`{choice.neurons[place]}` never changes on this text", "choose another neuron"
+        )
     alone = Choice([choice.neurons[place]], choice.r[place : place + 1])
     own = replace(report, column={0: report.column[place]})
     row = _row(subject, alone, own, hypothesis, 1, r_untrained)
@@ -309,7 +314,8 @@ def _findings(
     config = subject.network.config
     halves = {piece.document: piece.chooses for piece in subject.pieces}
     by_document = all(halves[piece.document] == piece.chooses for piece in subject.pieces)
-    blocks = count_blocks([len(piece) - piece.skip for piece in report.pieces])
+    reporting = [piece.document for piece in report.pieces]
+    units = len(null_units([np.empty(len(piece) - piece.skip) for piece in report.pieces], reporting))
     return Findings(
         run=subject.name,
         model=f"{config.cell} {config.num_layers}×{config.hidden_size}",
@@ -321,7 +327,8 @@ def _findings(
         split_by="documents" if by_document else "blocks",
         neurons_tested=len(choice.neurons),
         hypotheses_tested=len(rows),
-        null_blocks=blocks if blocks >= MIN_NULL_BLOCKS else None,
+        null_units=units if units >= MIN_NULL_UNITS else None,
+        null_by="documents" if len(set(reporting)) >= MIN_NULL_UNITS else "blocks",
         float_error=report.float_error,
         rows=tuple(rows),
         cards=tuple(cards),

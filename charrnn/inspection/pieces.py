@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -19,6 +19,8 @@ WARM_UP_CHARS = 64
 """Read but not scored at the begin of a document, where the state still comes from zero."""
 MIN_DOCUMENTS = 8
 """With fewer documents, it is blocks and not documents that are dealt to the two halves."""
+MIN_SHARE = 0.25
+"""Documents are not dealt where one half would get less than this share of the characters."""
 MAX_CHARS = 400_000
 """Characters inspected at most; more text is read evenly from the whole."""
 
@@ -66,19 +68,12 @@ def cut_pieces(
         InspectionError: There are fewer than two pieces, so nothing can be confirmed.
     """
     documents = [span for part in parts if part[1] > part[0] for span in corpus.documents(*part)]
-    documents = [(begin, end) for begin, end in documents if end - begin > 2 * WARM_UP_CHARS]
-    by_document = len(documents) >= MIN_DOCUMENTS
+    documents = [(begin, end) for begin, end in documents if end - begin > 1]
     blocks = _thinned([block for n, span in enumerate(documents) for block in _blocks(n, *span)], max_chars)
-    choosing = _deal([(n if by_document else i, end - begin) for i, (n, _, begin, end) in enumerate(blocks)])
-    labels = _Labels(corpus, documents, hypotheses, profile)
     pieces = []
-    for chooses, (number, start, begin, end) in zip(choosing, blocks, strict=True):
-        text, values = labels.of(number)
-        span = slice(begin - start, end - start)
-        skip = WARM_UP_CHARS if begin == start else GAP_CHARS
-        pieces.append(
-            Piece(text[span], corpus.places[begin:end], values[span], skip, number, begin - start, chooses)
-        )
+    dealt = zip(blocks, _halves(blocks), strict=True)
+    for number, own in groupby(dealt, key=lambda pair: pair[0][0]):
+        pieces += _label(corpus, number, documents[number], list(own), hypotheses, profile)
     if len({piece.chooses for piece in pieces}) < 2:
         raise InspectionError(
             "the text is too short to inspect: it gives fewer than two pieces",
@@ -107,6 +102,17 @@ def _thinned(blocks: list[Block], max_chars: int) -> list[Block]:
     return [blocks[i] for i in np.unique(np.linspace(0, len(blocks) - 1, keep).astype(int))]
 
 
+def _halves(blocks: list[Block]) -> list[bool]:
+    """Deal documents to two halves; blocks, where documents are few or one of them outweighs the rest."""
+    by_document = _deal([(number, end - begin) for number, _, begin, end in blocks])
+    sizes = [end - begin for *_, begin, end in blocks]
+    chosen = sum(size for size, half in zip(sizes, by_document, strict=True) if half)
+    balanced = MIN_SHARE <= chosen / max(1, sum(sizes)) <= 1 - MIN_SHARE
+    if balanced and len({number for number, *_ in blocks}) >= MIN_DOCUMENTS:
+        return by_document
+    return _deal(list(enumerate(sizes)))
+
+
 def _deal(units: Iterable[tuple[int, int]]) -> list[bool]:
     """Deal units, given as number and length in order, to two halves of about equal length."""
     size = {True: 0, False: 0}
@@ -120,28 +126,31 @@ def _deal(units: Iterable[tuple[int, int]]) -> list[bool]:
     return dealt
 
 
-class _Labels:
-    """Labels of one document after another, each computed once."""
+def _label(
+    corpus: Corpus,
+    number: int,
+    span: tuple[int, int],
+    blocks: list[tuple[Block, bool]],
+    hypotheses: Sequence[Hypothesis],
+    profile: TextProfile,
+) -> list[Piece]:
+    """Label a document whole, one hypothesis after the other, and keep what its blocks need of it."""
+    text = _one_char_per_place(corpus, *span)
+    windows = [slice(begin - span[0], end - span[0]) for (_, _, begin, end), _ in blocks]
+    labels = [np.empty((w.stop - w.start, len(hypotheses)), dtype=np.float32) for w in windows]
+    for column, hypothesis in enumerate(hypotheses):
+        values = hypothesis.label(text, profile)
+        for window, block in zip(windows, labels, strict=True):
+            block[:, column] = values[window]
+    return [
+        Piece(text[w], corpus.places[begin:end], values, _skipped(w), number, w.start, chooses)
+        for w, values, ((_, _, begin, end), chooses) in zip(windows, labels, blocks, strict=True)
+    ]
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        documents: list[tuple[int, int]],
-        hypotheses: Sequence[Hypothesis],
-        profile: TextProfile,
-    ) -> None:
-        self._corpus, self._documents = corpus, documents
-        self._hypotheses, self._profile = hypotheses, profile
-        self._number = -1
 
-    def of(self, number: int) -> tuple[str, np.ndarray]:
-        """Return the text of a document and its labels, (N, Y)."""
-        if number != self._number:
-            self._number = number
-            self._text = _one_char_per_place(self._corpus, *self._documents[number])
-            columns = [h.label(self._text, self._profile) for h in self._hypotheses]
-            self._values = np.stack(columns, axis=1).astype(np.float32)
-        return self._text, self._values
+def _skipped(window: slice) -> int:
+    """Return how many characters of a block are read but not scored; of a very short document, half."""
+    return GAP_CHARS if window.start else min(WARM_UP_CHARS, (window.stop - window.start) // 2)
 
 
 def _one_char_per_place(corpus: Corpus, begin: int, end: int) -> str:

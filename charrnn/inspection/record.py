@@ -86,7 +86,7 @@ class Recorder:
                 state = after
 
     def _values(self, traces: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-        parts = []
+        parts = [traces[0]["h"].transpose(0, 1)[..., :0]]
         for layer, kind, index in self._groups:
             part = traces[layer - 1][kind].transpose(0, 1)
             part = part if index is None else part[..., index]
@@ -97,10 +97,10 @@ class Recorder:
         reset = window.t() == BOUNDARY
         for layer, trace, before in zip(self.network.layers, traces, state, strict=True):
             again = layer.output_of(trace, layer.previous(trace["h"], before, reset))
-            self.largest_error = max(self.largest_error, float((again - trace["h"]).abs().max()))
-        largest = max(float(trace["h"].abs().max()) for trace in traces)
-        if not self.largest_error <= MAX_ERROR * max(1.0, largest):
-            raise InspectionError(f"the recorded gates miss the forward pass by {self.largest_error:.1g}")
+            error, size = (float(v.abs().max()) for v in (again - trace["h"], trace["h"]))
+            if not error <= MAX_ERROR * max(1.0, size):  # NaN too
+                raise InspectionError(f"the recorded gates miss the forward pass by {error:.1g}")
+            self.largest_error = max(self.largest_error, error)
 
 
 def _groups(neurons: list[Neuron]) -> list[tuple[int, str, list[int] | None]]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ class Moments:
     def __init__(self, num_neurons: int, num_hypotheses: int) -> None:
         self._per_neuron = torch.zeros(3, num_neurons, num_hypotheses, dtype=torch.float64)
         self._per_hypothesis = torch.zeros(3, num_hypotheses, dtype=torch.float64)
+        self._shift: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def add(self, a: torch.Tensor, y: torch.Tensor) -> None:
         """Add characters.
@@ -67,77 +68,94 @@ class Moments:
             a: Activations, (M, N) float32.
             y: Hypothesis values, NaN where they are not scored, (M, Y) float32.
         """
+        if not len(a):
+            return
+        if self._shift is None:
+            # r does not change, and float32 products keep their digits where a neuron hardly varies
+            self._shift = a.mean(0), y.nanmean(0).nan_to_num()
         scored = (~y.isnan()).to(a.dtype)
-        y = y.nan_to_num()
-        self._per_neuron += torch.stack([a.t() @ scored, a.square().t() @ scored, a.t() @ y]).double().cpu()
-        self._per_hypothesis += torch.stack([scored.sum(0), y.sum(0), y.square().sum(0)]).double().cpu()
+        a, y = a - self._shift[0], (y - self._shift[1]).nan_to_num()
+        self._per_neuron += torch.stack([a.t() @ scored, a.square().t() @ scored, a.t() @ y]).cpu().double()
+        self._per_hypothesis += torch.stack([scored.sum(0), y.sum(0), y.square().sum(0)]).cpu().double()
 
     def correlations(self) -> np.ndarray:
         """Return Pearson's r, (N, Y); 0 where one of both does not vary."""
         sum_a, sum_aa, sum_ay = self._per_neuron
         count, sum_y, sum_yy = self._per_hypothesis
         count = count.clamp(min=1)
-        cov = sum_ay - sum_a * sum_y / count
-        var_a = (sum_aa - sum_a.square() / count).clamp(min=0)
-        var_y = (sum_yy - sum_y.square() / count).clamp(min=0)
-        scale = (var_a * var_y).sqrt()
-        # float32 products leave about 1e-7 of a neuron's energy where it does not vary at all
-        floor = 1e-6 * (sum_aa * sum_yy).sqrt()
-        return torch.where(scale > floor.clamp(min=EPSILON), cov / scale, torch.zeros(())).numpy()
+        covariance = (sum_ay - sum_a * sum_y / count) / count
+        var_a = (sum_aa / count - (sum_a / count).square()).clamp(min=0)
+        var_y = (sum_yy / count - (sum_y / count).square()).clamp(min=0)
+        varies = (var_a > EPSILON) & (var_y > EPSILON)
+        return torch.where(varies, covariance / (var_a * var_y).sqrt(), torch.zeros(())).numpy()
 
 
 NULL_BLOCK_CHARS = 2_000
-MIN_NULL_BLOCKS = 20
+MIN_NULL_UNITS = 20
+MAX_NULL_VALUES = 20_000_000
 NULL_SWAPS = 999
 
 
-def count_blocks(lengths: Iterable[int]) -> int:
-    """Return how many blocks the null has to swap in pieces of these lengths."""
-    return sum(length // NULL_BLOCK_CHARS for length in lengths)
+def null_units(values: list[np.ndarray], documents: Sequence[int]) -> list[np.ndarray]:
+    """Return what is swapped: whole documents if at least 20 report, else blocks of 2,000 characters.
+
+    Blocks of one document resemble one another, so a null from blocks is only approximate.
+
+    Args:
+        values: Activations or labels, by piece.
+        documents: The document of each piece.
+    """
+    if len(set(documents)) >= MIN_NULL_UNITS:
+        return [
+            np.concatenate([v for v, d in zip(values, documents, strict=True) if d == document])
+            for document in dict.fromkeys(documents)
+        ]
+    size = NULL_BLOCK_CHARS
+    return [v[start : start + size] for v in values for start in range(0, len(v) - size + 1, size)]
 
 
 def swap_null(a: list[np.ndarray], y: list[np.ndarray], seed: int = 0) -> float | None:
     """Return the chance of a correlation this large, from swapped labels.
 
     Activations keep the order in which they came, and so do labels, so both keep their
-    autocorrelation; only which belongs to which is shuffled, block by block ("session perturbation",
-    Harris 2020).
+    autocorrelation; only which belongs to which is shuffled, unit by unit, cut to the shorter one
+    ("session perturbation", Harris 2020).
 
     Args:
-        a: Activations of one neuron, by piece.
-        y: Values of one hypothesis, by piece; NaN where it is not scored.
+        a: Activations of one neuron, by unit.
+        y: Values of one hypothesis, by unit; NaN where it is not scored.
         seed: Of the shuffles.
 
     Returns:
         p: the share of swaps that correlate at least as much, the true pairing counted in. None where
-        fewer than 20 blocks of 2,000 characters are to be had: there is no valid null.
+        there are fewer than 20 units: there is no valid null.
     """
-    blocks = [_stack(a), _stack(y)]
-    count = len(blocks[0])
-    if count < MIN_NULL_BLOCKS:
+    count = len(a)
+    if count < MIN_NULL_UNITS:
         return None
-    sums = _pair_sums(*blocks)
+    sums = _pair_sums(_padded(a), _padded(y))
     random = np.random.default_rng(seed)
-    own = np.arange(count)
-    observed = abs(_paired_correlation(sums, own))
+    observed = abs(_paired_correlation(sums, np.arange(count)))
     swapped = [abs(_paired_correlation(sums, random.permutation(count))) for _ in range(NULL_SWAPS)]
     return (1 + sum(r >= observed - EPSILON for r in swapped)) / (1 + NULL_SWAPS)
 
 
-def _stack(values: list[np.ndarray]) -> np.ndarray:
-    """Return whole blocks of every piece, (blocks, 2000) float64."""
-    cut = [v[: len(v) // NULL_BLOCK_CHARS * NULL_BLOCK_CHARS].reshape(-1, NULL_BLOCK_CHARS) for v in values]
-    return np.concatenate(cut).astype(np.float64) if cut else np.empty((0, NULL_BLOCK_CHARS))
+def _padded(units: list[np.ndarray]) -> np.ndarray:
+    """Return units as rows of one matrix, NaN behind their ends, (n, length) float64."""
+    length = min(max(len(unit) for unit in units), MAX_NULL_VALUES // len(units))
+    rows = np.full((len(units), length), np.nan)
+    for row, unit in zip(rows, units, strict=True):
+        row[: len(unit)] = unit[:length]
+    return rows
 
 
 def _pair_sums(a: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return, for activations of block i with labels of block j: count, Σa, Σa², Σy, Σy², Σay, (6, n, n)."""
-    scored = (~np.isnan(y)).astype(np.float64)
-    y = np.nan_to_num(y)
-    ones = np.ones_like(a)
-    return np.stack(
-        [ones @ scored.T, a @ scored.T, (a * a) @ scored.T, ones @ y.T, ones @ (y * y).T, a @ y.T]
-    )
+    """Return, for activations of unit i with labels of unit j: count, Σa, Σa², Σy, Σy², Σay, (6, n, n)."""
+    has_a, has_y = ((~np.isnan(v)).astype(np.float64) for v in (a, y))
+    a, y = np.nan_to_num(a), np.nan_to_num(y)
+    left, right = (has_a, a, a * a), (has_y, y, y * y)
+    pairs = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))
+    return np.stack([left[i] @ right[j].T for i, j in pairs])
 
 
 def _paired_correlation(sums: np.ndarray, partner: np.ndarray) -> float:

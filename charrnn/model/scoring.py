@@ -81,14 +81,7 @@ def score(network: Network, view: TextView) -> Iterator[ScoredWindow]:
     streams = int(np.clip(symbols // STREAM_SYMBOLS, 1, MAX_STREAMS))
     rows = -(-symbols // streams)
     begins = np.arange(streams) * rows
-    state = _warm_state(network, view, begins)
-    for offset in range(0, rows, WINDOW):
-        length = min(WINDOW, rows - offset)
-        places = np.stack([view.read(begin + offset, length + 1) for begin in begins])
-        nats, state = _window(network, view.table[places], state)
-        index = begins[:, None] + offset + np.arange(1, length + 1)
-        last_row = index <= symbols
-        yield ScoredWindow(index, np.where(last_row, places[:, 1:], 0), nats)
+    yield from _read_rows(network, view, begins, rows, _warm_state(network, view, begins))
 
 
 def score_cold(network: Network, view: TextView, length: int) -> Iterator[ScoredWindow]:
@@ -99,12 +92,21 @@ def score_cold(network: Network, view: TextView, length: int) -> Iterator[Scored
     symbols = len(view) - 1
     length = min(length, max(1, symbols))
     begins = np.arange(0, symbols, length)
-    batch = max(1, 65_536 // length)
-    for first in range(0, len(begins), batch):
-        rows = begins[first : first + batch]
-        places = np.stack([view.read(begin, length + 1) for begin in rows])
-        nats, _ = _window(network, view.table[places], network.initial_state(len(rows)))
-        index = rows[:, None] + np.arange(1, length + 1)
+    for first in range(0, len(begins), MAX_STREAMS):
+        rows = begins[first : first + MAX_STREAMS]
+        yield from _read_rows(network, view, rows, length, network.initial_state(len(rows)))
+
+
+def _read_rows(
+    network: Network, view: TextView, begins: np.ndarray, length: int, state: NetworkState
+) -> Iterator[ScoredWindow]:
+    """Score ``length`` symbols behind each of ``begins``, which touch, in windows side by side."""
+    symbols = len(view) - 1
+    for offset in range(0, length, WINDOW):
+        size = min(WINDOW, length - offset)
+        places = np.stack([view.read(begin + offset, size + 1) for begin in begins])
+        nats, state = _window(network, view.table[places], state)
+        index = begins[:, None] + offset + np.arange(1, size + 1)
         yield ScoredWindow(index, np.where(index <= symbols, places[:, 1:], 0), nats)
 
 
@@ -126,7 +128,7 @@ def _window(network: Network, ids: np.ndarray, state: NetworkState) -> tuple[np.
     with torch.inference_mode():
         logits, state = network(tensor[:, :-1], state)
         nats = cross_entropy(logits.flatten(0, 1), tensor[:, 1:].flatten(), reduction="none")
-    return nats.reshape(len(ids), -1).double().cpu().numpy(), state
+    return nats.reshape(len(ids), -1).cpu().double().numpy(), state
 
 
 def _tensor(ids: np.ndarray, network: Network) -> torch.Tensor:

@@ -86,10 +86,11 @@ def _short(card: Card) -> tuple[Excerpt, ...]:
 
 def _method(findings: Findings) -> str:
     half = {"documents": "half of the documents", "blocks": "every other block"}[findings.split_by]
+    approximate = ", approximate as they come from few documents" if findings.null_by == "blocks" else ""
     null = (
         "no valid null: fewer than 20 blocks of 2,000 characters report"
-        if findings.null_blocks is None
-        else f"null: 999 swaps of {findings.null_blocks} blocks' labels"
+        if findings.null_units is None
+        else f"null: 999 swaps of the labels of {findings.null_units} {findings.null_by}{approximate}"
     )
     return (
         f"{findings.neurons_tested:,} {findings.kind} neurons × {findings.hypotheses_tested} hypotheses × "
