@@ -21,8 +21,9 @@ DROPOUT_BY_EPOCHS = ((3, 0.0), (6, 0.1), (20, 0.2), (60, 0.3))
 MIN_EVALS, MAX_EVALS = 4, 20
 EVAL_CHARS_SHARE = 0.25
 """Characters looked at for validation, all looks together, per training character."""
-CHARS_PER_PARAM = 20.0
-"""Training characters, repetitions included, for which one weight is worth its time."""
+CHARS_PER_PARAM = 9.0
+"""Training characters for which one weight is worth its time; twice that where they are much repeated."""
+REPEATED_EPOCHS = 5.0
 PARAMS_PER_CHAR = 1.5
 """More weights than this per different training character would learn the text by heart."""
 
@@ -110,7 +111,8 @@ def _hidden_size(
     for size in HIDDEN_SIZES:
         params = num_params(replace(model, hidden_size=size), vocab_size)
         seen = expected_chars(training, train_chars, params, device)
-        if seen >= CHARS_PER_PARAM * params and params <= PARAMS_PER_CHAR * train_chars:
+        needed = CHARS_PER_PARAM * (1 if seen < REPEATED_EPOCHS * train_chars else 2)
+        if seen >= needed * params and params <= PARAMS_PER_CHAR * train_chars:
             chosen = size
     return chosen
 
