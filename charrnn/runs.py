@@ -48,10 +48,15 @@ class Checkpoint:
     progress: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def name(self) -> str:
-        """The run's name: that of its directory, or of a file that lies outside any run."""
+    def location(self) -> Path:
+        """What names the run to every command: its directory, or a file that lies outside any run."""
         folder = self.path.parent
-        return folder.parent.name if folder.name in ("best", "last") else self.path.stem
+        return folder.parent if folder.name in ("best", "last") else self.path
+
+    @property
+    def name(self) -> str:
+        """The run's name, for people."""
+        return self.location.stem if self.location == self.path else self.location.name
 
 
 def find_checkpoint(run: str | Path | None = None, *, last: bool = False) -> Path:

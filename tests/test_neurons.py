@@ -191,7 +191,7 @@ def planted(seed, **signs):
 
 def make_subject(corpus, network, parts=None, asked=ASKED, twin=None):
     return Subject(
-        name="mine",
+        run="mine",
         network=network,
         twin=twin or random_network(1000, network.config.cell, network.config.num_layers),
         table=corpus.id_table(VOCABULARY),

@@ -60,7 +60,7 @@ def evaluate(
         )
     _tell(result, loaded.name)
     if as_json:
-        print_json(_json(result, str(loaded.checkpoint.path)))
+        print_json(_json(result, str(loaded.checkpoint.location)))
     else:
         from charrnn.rendering.tables import print_stdout
 

@@ -141,7 +141,7 @@ class Findings:
     """The whole result of ``inspect neurons``.
 
     Args:
-        run: Name of the run.
+        run: What names the run to a command.
         model: Cell and size, as text.
         kind: Recorded quantity, ``c`` or ``h``.
         text_kind: What the text was taken for: ``prose``, ``python`` or ``c``.

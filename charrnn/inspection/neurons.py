@@ -41,7 +41,7 @@ class Subject:
     """A network, its untrained twin, and the text they are inspected on.
 
     Args:
-        name: The run's.
+        run: What names the run.
         network: In evaluation mode, on the device it shall run on.
         twin: The same architecture with the weights it had before training.
         table: Place to id, (U,) int64.
@@ -50,7 +50,7 @@ class Subject:
         profile: Facts about the corpus.
     """
 
-    name: str
+    run: str
     network: Network
     twin: Network
     table: np.ndarray
@@ -317,7 +317,7 @@ def _findings(
     reporting = [piece.document for piece in report.pieces]
     units = len(null_units([np.empty(len(piece) - piece.skip) for piece in report.pieces], reporting))
     return Findings(
-        run=subject.name,
+        run=subject.run,
         model=f"{config.cell} {config.num_layers}×{config.hidden_size}",
         kind=kind,
         text_kind=subject.profile.kind,

@@ -40,7 +40,7 @@ def make_subject(
     config = checkpoint.config
     twin = Network(config.model, len(checkpoint.vocabulary), config.training.seed).to(device).eval()
     return Subject(
-        name=checkpoint.name,
+        run=str(checkpoint.location),
         network=checkpoint.network.to(device).eval(),
         twin=twin,
         table=corpus.id_table(checkpoint.vocabulary),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,12 +16,13 @@ from torch.nn.utils import clip_grad_norm_
 
 from charrnn.config import OPTIMIZERS, SCHEDULES, Config
 from charrnn.devices import arithmetic
-from charrnn.errors import CheckpointError, TrainingError
+from charrnn.errors import TrainingError
 from charrnn.events import (
     CheckpointEvent,
     EndEvent,
     EvalEvent,
     Event,
+    NoticeEvent,
     PlanEvent,
     SampleEvent,
     StepEvent,
@@ -35,6 +35,7 @@ from charrnn.text.corpus import Corpus
 from charrnn.text.splits import Splits, count_characters
 from charrnn.text.streams import Streams
 from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.log import EventLog
 from charrnn.training.optimizers import parameter_groups
 from charrnn.training.schedules import warmed_up
 from charrnn.training.state import Counters, load_trainer, save_trainer
@@ -155,12 +156,12 @@ class Trainer:
         self.counters.stopped_by = ""
         if self.counters.step == 0:
             start_directory(self.job.folder, self.job.config, self.job.vocabulary, self.job.record)
-        with _Log(self.job.folder / "log.jsonl", self.counters.log_bytes) as log:
+        with EventLog(self.job.folder / "log.jsonl", self.counters.log_bytes) as log:
             for event in self._run():
                 if isinstance(event, CheckpointEvent) and event.which == "last":
                     # the log is cut back to here on resume, so this line comes after it
                     self._save_last(log.size)
-                if not isinstance(event, PlanEvent):  # config.json has it
+                if not isinstance(event, PlanEvent | NoticeEvent):  # not part of what repeats exactly
                     log.write(event)
                 yield event
 
@@ -169,6 +170,8 @@ class Trainer:
         if self.counters.step == 0:
             self._save_best()
             yield self._checkpoint("last")
+        else:
+            yield NoticeEvent(self.counters.step, f"continuing after step {self.counters.step:,}")
         while not (reason := self._finished()):
             report = self._train_step()
             if report is not None:
@@ -386,36 +389,3 @@ class Trainer:
 def _mix(seed: int, step: int) -> int:
     """Return a seed for one step, so that dropout masks depend on nothing but the step's number."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
-
-
-class _Log:
-    """``log.jsonl``, cut back to what a checkpoint knew of it."""
-
-    def __init__(self, path: Path, keep_bytes: int) -> None:
-        self.path = path
-        self._guard(lambda: self._open(keep_bytes))
-
-    def _open(self, keep_bytes: int) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
-        self._file.truncate(keep_bytes)
-        self.size = keep_bytes
-
-    def write(self, event: Event) -> None:
-        line = json.dumps(event.to_json()).encode() + b"\n"
-        self._guard(lambda: (self._file.write(line), self._file.flush()))
-        self.size += len(line)
-
-    def _guard(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write `{self.path}`: {error.strerror}", "the last checkpoint is still whole"
-            ) from None
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
