@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 demo: $(VENV)/installed
 	$(BIN)/charrnn train stdlib --run demo --overwrite --minutes 4
-	$(BIN)/charrnn sample demo --prompt "def " --length 400 --temperature 0.5
+	$(BIN)/charrnn sample demo --prompt "def " --length 400 --temperature 0.7
 	$(BIN)/charrnn inspect neurons demo
 
 test: $(VENV)/installed-dev lint
