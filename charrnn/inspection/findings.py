@@ -156,6 +156,7 @@ class Findings:
         float_error: Largest difference between the outputs and what the recorded gates say.
         rows: One per hypothesis, the best first.
         cards: The neurons that are shown closely.
+        asked: The neuron that was asked for; None where the best ones are shown.
     """
 
     run: str
@@ -173,6 +174,7 @@ class Findings:
     float_error: float
     rows: tuple[Row, ...]
     cards: tuple[Card, ...] = ()
+    asked: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

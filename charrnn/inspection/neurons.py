@@ -119,7 +119,8 @@ def find_neurons(
         [_row(subject, choice, report, i, top, untrained[i]) for i in testable], subject.hypotheses
     )
     cards = _cards(subject, choice, report, rows, neuron)
-    return _findings(subject, choice, report, rows, cards, kind)
+    found = _findings(subject, choice, report, rows, cards, kind)
+    return replace(found, asked=None if neuron is None else str(neuron))
 
 
 def choose(subject: Subject, network: Network, kind: str) -> Choice:

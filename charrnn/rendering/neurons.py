@@ -67,15 +67,19 @@ def print_findings(findings: Findings, console: Console | None = None) -> None:
 def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
     yield Text.assemble((findings.run, "bold"), f" · {findings.model}")
     yield Text(_method(findings), style="dim")
-    yield board(findings.rows)
-    yield Text(_footer(findings), style="dim")
+    if findings.asked is None:
+        yield board(findings.rows)
+        yield Text(_footer(findings), style="dim")
     if not findings.cards:
         return
     alone = len(findings.cards) == 1
     yield legend(view.plain, view.color_system).append("   └─┘ where the hypothesis holds")
     for card in findings.cards:
         yield from card_parts(card, view, card.excerpts if alone else _short(card))
-    yield Text(f"\nlook closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}")
+    if findings.asked is None:
+        yield Text(
+            f"\nlook closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}"
+        )
 
 
 def _short(card: Card) -> tuple[Excerpt, ...]:
