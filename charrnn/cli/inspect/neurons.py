@@ -1,4 +1,4 @@
-"""``charrnn inspect``: neurons, hypotheses."""
+"""``charrnn inspect neurons``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from charrnn.cli.console import print_json, stderr_console
 from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, whole
 from charrnn.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Look inside a model.")
 
-
-@app.command()
 def neurons(
     run: RunArgument = None,
     text: Annotated[
@@ -66,20 +63,3 @@ def neurons(
         print_json(findings.to_json())
     else:
         print_findings(findings)
-
-
-@app.command()
-def hypotheses(
-    as_json: JsonOption = False,
-) -> None:
-    """List the properties of text that neurons are tested for."""
-    from charrnn.inspection.hypotheses import get, names
-    from charrnn.rendering.tables import print_stdout, table
-
-    known = [get(name) for name in names()]
-    rows = [(h.name, h.type, " ".join(sorted(h.kinds)), h.definition) for h in known]
-    if as_json:
-        keys = ("name", "type", "kinds", "definition")
-        print_json({"hypotheses": [dict(zip(keys, row, strict=True)) for row in rows]})
-    else:
-        print_stdout(table(["hypothesis", "type", "text", "definition"], rows))
