@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from charrnn.config import CELLS, ModelConfig
-from charrnn.model.cells.base import RecurrentLayer, State
+from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 from charrnn.model.segments import Segments, cut_at_resets
 from charrnn.text.vocabulary import BOUNDARY
 
 NetworkState = tuple[State, ...]
 """The state of every layer, first layer first."""
+
+LayerHold = Callable[[int], Hold]
+
+
+def no_hold(layer: int) -> Hold:
+    """Hold nothing in any layer."""
+    return untouched
 
 
 class Network(nn.Module):
@@ -118,14 +126,22 @@ class Network(nn.Module):
             after.append(layer_state)
         return self.readout(inputs).transpose(0, 1), tuple(after)
 
-    def step(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
-        """Read one id per row, (B,), and return the logits of the next, (B, V), and the state."""
+    def step(
+        self, ids: Tensor, state: NetworkState, hold: LayerHold = no_hold
+    ) -> tuple[Tensor, NetworkState]:
+        """Read one id per row, (B,), and return the logits of the next, (B, V), and the state.
+
+        Args:
+            ids: (B,) int64.
+            state: The state before.
+            hold: Returns for a layer, from 1, what keeps some of its neurons at values.
+        """
         keep = (ids != BOUNDARY).unsqueeze(1)
         after = []
         hidden = None
-        for layer, layer_state in zip(self.layers, state, strict=True):
+        for number, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True), start=1):
             gate_input = self._first_gate_input(ids) if hidden is None else layer.gate_input(hidden)
-            layer_state = layer.step(gate_input, tuple(part * keep for part in layer_state))
+            layer_state = layer.step(gate_input, tuple(part * keep for part in layer_state), hold(number))
             after.append(layer_state)
             hidden = layer_state[0]
         return self.readout(hidden), tuple(after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 State = tuple[Tensor, ...]
 """What one layer carries from one timestep to the next, each (B, H): ``(h, c)`` or ``(h,)``."""
+
+Hold = Callable[[str, Tensor], Tensor]
+"""Given the name of a quantity and its values at one timestep, (…, H), what takes their place."""
+
+
+def untouched(kind: str, values: Tensor) -> Tensor:
+    """Hold nothing."""
+    return values
 
 
 class RecurrentLayer(nn.Module):
@@ -32,12 +41,13 @@ class RecurrentLayer(nn.Module):
     bias_ih_l0: Tensor
     bias_hh_l0: Tensor
 
-    def step(self, gate_input: Tensor, state: State) -> State:
+    def step(self, gate_input: Tensor, state: State, hold: Hold = untouched) -> State:
         """Advance one timestep in plain PyTorch: the definition of the cell.
 
         Args:
             gate_input: ``W_ih x + b_ih``, (B, G H).
             state: The state before this timestep.
+            hold: Called with every gate and every new part of the state before anything follows from it.
 
         Returns:
             The state after it; its first tensor is the output.

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from charrnn.model.cells.base import RecurrentLayer, State
+from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 
 
 class Elman(RecurrentLayer, nn.RNN):
@@ -24,10 +24,10 @@ class Elman(RecurrentLayer, nn.RNN):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, nonlinearity=self.nonlinearity_name)
 
-    def step(self, gate_input: Tensor, state: State) -> State:
+    def step(self, gate_input: Tensor, state: State, hold: Hold = untouched) -> State:
         """Advance one timestep; ``gate_input`` is (B, H)."""
         total = gate_input + nn.functional.linear(state[0], self.weight_hh_l0, self.bias_hh_l0)
-        return (torch.tanh(total) if self.nonlinearity_name == "tanh" else torch.relu(total),)
+        return (hold("h", torch.tanh(total) if self.nonlinearity_name == "tanh" else torch.relu(total)),)
 
     def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
         """Return the hidden states: there is nothing else."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from charrnn.model.cells.base import RecurrentLayer, State
+from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 
 
 class GRU(RecurrentLayer, nn.GRU):
@@ -19,11 +19,11 @@ class GRU(RecurrentLayer, nn.GRU):
 
     gate_names = ("r", "z", "n")
 
-    def step(self, gate_input: Tensor, state: State) -> State:
+    def step(self, gate_input: Tensor, state: State, hold: Hold = untouched) -> State:
         """Advance one timestep; ``gate_input`` is (B, 3H)."""
         (h,) = state
-        _, z, n = self._gates(gate_input, h)
-        return (n + z * (h - n),)
+        _, z, n = self._gates(gate_input, h, hold)
+        return (hold("h", n + z * (h - n)),)
 
     def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
         """Recompute gates in one product over the window."""
@@ -34,8 +34,8 @@ class GRU(RecurrentLayer, nn.GRU):
         """Return ``(1 - z) ⊙ n + z ⊙ h``."""
         return trace["n"] + trace["z"] * (previous - trace["n"])
 
-    def _gates(self, gate_input: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _gates(self, gate_input: Tensor, h: Tensor, hold: Hold = untouched) -> tuple[Tensor, Tensor, Tensor]:
         recurrent = nn.functional.linear(h, self.weight_hh_l0, self.bias_hh_l0)
         (r, z, n), (ur, uz, un) = gate_input.chunk(3, dim=-1), recurrent.chunk(3, dim=-1)
-        r, z = torch.sigmoid(r + ur), torch.sigmoid(z + uz)
-        return r, z, torch.tanh(n + r * un)
+        r, z = hold("r", torch.sigmoid(r + ur)), hold("z", torch.sigmoid(z + uz))
+        return r, z, hold("n", torch.tanh(n + r * un))

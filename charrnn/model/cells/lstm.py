@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from charrnn.model.cells.base import RecurrentLayer, State
+from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 
 
 class LSTM(RecurrentLayer, nn.LSTM):
@@ -28,12 +28,13 @@ class LSTM(RecurrentLayer, nn.LSTM):
             self.bias_ih_l0[rows] = forget_bias
             self.bias_hh_l0[rows] = 0.0
 
-    def step(self, gate_input: Tensor, state: State) -> State:
+    def step(self, gate_input: Tensor, state: State, hold: Hold = untouched) -> State:
         """Advance one timestep; ``gate_input`` is (B, 4H)."""
         h, c = state
-        i, f, g, o = _activate(gate_input + nn.functional.linear(h, self.weight_hh_l0, self.bias_hh_l0))
-        c = f * c + i * g
-        return o * torch.tanh(c), c
+        gates = _activate(gate_input + nn.functional.linear(h, self.weight_hh_l0, self.bias_hh_l0))
+        i, f, g, o = (hold(name, gate) for name, gate in zip(self.gate_names, gates, strict=True))
+        c = hold("c", f * c + i * g)
+        return hold("h", o * torch.tanh(c)), c
 
     def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
         """Recompute gates in one product over the window, and c by a scan."""

@@ -1,0 +1,173 @@
+"""Neurons that are kept at values while a network reads: ablation, and steering while it speaks.
+
+A hold acts on a quantity before anything follows from it: c before ``h = o tanh(c)``, so the readout and
+the recurrence both see it; a gate before it gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
+from charrnn.model.network import LayerHold, Network
+from charrnn.text.vocabulary import BOUNDARY
+
+WINDOW = 50
+LARGEST = 1 - 1e-6
+"""Largest ``tanh(c)`` a c neuron is held at: the next ones are infinite in float32."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One neuron kept at a value.
+
+    Args:
+        layer: From 1.
+        kind: ``h``, ``c`` or a gate.
+        index: In its layer, from 0.
+        value: As painted, ``tanh(c)`` for a c neuron, the value itself for h and gates; one number, or one
+            for every row and timestep, (R, T).
+    """
+
+    layer: int
+    kind: str
+    index: int
+    value: float | Tensor
+
+    def inner(self, like: Tensor) -> Tensor:
+        """Return the value in the units of the network's own arithmetic."""
+        value = torch.as_tensor(self.value, dtype=like.dtype, device=like.device)
+        return torch.atanh(value.clamp(-LARGEST, LARGEST)) if self.kind == "c" else value
+
+
+def hold_all(held: Sequence[Held], network: Network) -> LayerHold:
+    """Return what keeps the same neurons at one value each in every row of a batch."""
+    like = network.readout.weight
+    holds = {layer: _same([h for h in held if h.layer == layer], like) for layer in {h.layer for h in held}}
+    return lambda layer: holds.get(layer, untouched)
+
+
+def _same(held: Sequence[Held], like: Tensor) -> Hold:
+    own = [(one.kind, one.index, one.inner(like)) for one in held]
+
+    def hold(kind: str, values: Tensor) -> Tensor:
+        for of, index, value in own:
+            if of == kind:
+                values[..., index] = value
+        return values
+
+    return hold
+
+
+class _Block:
+    """What keeps other neurons in each of K copies of a batch, at one timestep after the other."""
+
+    def __init__(self, copies: Sequence[Sequence[Held]], layer: int, like: Tensor, num_rows: int) -> None:
+        self.t = -1  # the boundary is read before the first symbol
+        self._own: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        kinds = dict.fromkeys(one.kind for held in copies for one in held if one.layer == layer)
+        for kind in kinds:
+            own = [
+                (k, one)
+                for k, held in enumerate(copies)
+                for one in held
+                if (one.layer, one.kind) == (layer, kind)
+            ]
+            copy = torch.tensor([k for k, _ in own], device=like.device)
+            index = torch.tensor([one.index for _, one in own], device=like.device)
+            self._own[kind] = copy, index, _over_time([one.inner(like) for _, one in own], num_rows)
+
+    def __bool__(self) -> bool:
+        return bool(self._own)
+
+    def __call__(self, kind: str, values: Tensor) -> Tensor:
+        if kind in self._own:
+            copy, index, value = self._own[kind]
+            values[copy, :, index] = value[..., min(max(self.t, 0), value.shape[-1] - 1)]
+        return values
+
+
+def _over_time(values: list[Tensor], num_rows: int) -> Tensor:
+    """Return values as one tensor, (n, 1 or R, 1 or T)."""
+    if all(value.ndim == 0 for value in values):
+        return torch.stack(values)[:, None, None]
+    length = max(value.shape[-1] for value in values if value.ndim)
+    return torch.stack([value.expand(num_rows, length) for value in values])
+
+
+@torch.inference_mode()
+def held_losses(network: Network, ids: Tensor, copies: Sequence[Sequence[Held]]) -> Tensor:
+    """Read the same rows once for each set of held neurons, every row from a state of zeros.
+
+    Layers below the lowest held one run once for all; layers that hold nothing run on the fast path.
+
+    Args:
+        network: In evaluation mode.
+        ids: Symbols of each row, without boundaries, (R, T).
+        copies: K sets of neurons to hold at every timestep, any of them empty.
+
+    Returns:
+        Nats that the next symbol costs after each one but the last, (K, R, T - 1).
+    """
+    runner = _Runner(network, ids, copies)
+    return torch.cat([runner.losses(begin) for begin in range(0, ids.shape[1], WINDOW)], dim=-1)
+
+
+class _Runner:
+    """The same rows on their way through a network in K copies."""
+
+    def __init__(self, network: Network, ids: Tensor, copies: Sequence[Sequence[Held]]) -> None:
+        self.network = network
+        self.ids = torch.nn.functional.pad(ids, (1, 0), value=BOUNDARY)
+        self.copies = len(copies)
+        like, rows = network.readout.weight, len(ids)
+        self.blocks = [_Block(copies, n, like, rows) for n in range(1, len(network.layers) + 1)]
+        self.lowest = next((i for i, block in enumerate(self.blocks) if block), len(self.blocks))
+        self.states: list[State] = [
+            self._wide(layer.zero_state(rows)) if i >= self.lowest else layer.zero_state(rows)
+            for i, layer in enumerate(network.layers)
+        ]
+
+    def losses(self, begin: int) -> Tensor:
+        """Read one window behind the boundary; nats of what follows each symbol, (K, R, ≤ WINDOW)."""
+        first = 0 if begin == 0 else begin + 1
+        window = self.ids[:, first : begin + WINDOW + 1]
+        values = self.network.inputs(window.t())
+        for i, layer in enumerate(self.network.layers):
+            values, self.states[i] = self._layer(i, layer, values)
+        target = self.ids[:, begin + 2 : begin + WINDOW + 2]
+        values = values[begin + 1 - first :][: target.shape[1]]
+        logits = self.network.readout(values)  # (T, R, V) or (T, K, R, V)
+        wide = target.t().unsqueeze(1).expand(-1, self.copies, -1) if logits.ndim == 4 else target.t()
+        nats = cross_entropy(logits.flatten(0, -2), wide.flatten(), reduction="none").view(wide.shape)
+        nats = nats if nats.ndim == 3 else nats.unsqueeze(1).expand(-1, self.copies, -1)
+        return nats.permute(1, 2, 0)
+
+    def _layer(self, i: int, layer: RecurrentLayer, values: Tensor) -> tuple[Tensor, State]:
+        if self.blocks[i]:
+            return self._held(self.blocks[i], layer, values, self.states[i])
+        if i < self.lowest:
+            return layer.recurrence(values, self.states[i])
+        state = tuple(part.flatten(0, 1) for part in self.states[i])
+        outputs, state = layer.recurrence(values.flatten(1, 2), state)
+        shape = (self.copies, -1)
+        return outputs.unflatten(1, shape), tuple(part.unflatten(0, shape) for part in state)
+
+    def _held(
+        self, block: _Block, layer: RecurrentLayer, values: Tensor, state: State
+    ) -> tuple[Tensor, State]:
+        gate_input = layer.gate_input(values)
+        outputs = []
+        for t in range(len(values)):
+            state = layer.step(gate_input[t], state, block)
+            outputs.append(state[0])
+            block.t += 1
+        return torch.stack(outputs), state
+
+    def _wide(self, state: State) -> State:
+        return tuple(part.expand(self.copies, *part.shape).contiguous() for part in state)
