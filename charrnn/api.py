@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from charrnn import evaluation
@@ -15,14 +16,21 @@ from charrnn.errors import ConfigError, RunError
 from charrnn.evaluation import Evaluation
 from charrnn.events import Event
 from charrnn.inspection.findings import Findings
-from charrnn.inspection.names import parse_neuron
-from charrnn.inspection.neurons import find_neurons
+from charrnn.inspection.holding import named_neuron, parse_holds
+from charrnn.inspection.names import Neuron
+from charrnn.inspection.neurons import Subject, find_neurons
+from charrnn.inspection.record import Recorder, raw_values
 from charrnn.inspection.subject import make_subject
+from charrnn.model.holds import hold_all
+from charrnn.model.network import no_hold
 from charrnn.runs import Checkpoint, find_checkpoint, find_corpus, load_checkpoint
 from charrnn.sampling import SamplingConfig, Speaker, until
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.training.start import start
+
+HOLD_PIECES = 10
+"""Pieces of held-out text that say what a neuron's quantiles are."""
 
 
 class Run:
@@ -52,6 +60,7 @@ class Run:
         seed: int = 1,
         stop: str | Sequence[str] = (),
         stream: int = 0,
+        hold: str | Sequence[str] = (),
         **how: Any,
     ) -> Iterator[str]:
         """Yield text as it is made; arguments as for ``sample``, ``stream`` numbers the sample."""
@@ -62,7 +71,9 @@ class Run:
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if "" in stop:
             raise ConfigError("`stop` is empty", "give the text to stop at")
-        speaker = Speaker(self.network, self.vocabulary, SamplingConfig(**how))
+        holds = parse_holds(self.network, (hold,) if isinstance(hold, str) else hold, self._activations)
+        keep = hold_all(holds, self.network) if holds else no_hold
+        speaker = Speaker(self.network, self.vocabulary, SamplingConfig(**how), keep)
         if prompt and len(self.vocabulary.unknown(prompt)) == len(set(prompt)):
             known = "".join(chr(symbol) for symbol in self.vocabulary.symbols if chr(symbol).isprintable())
             raise ConfigError(
@@ -76,12 +87,21 @@ class Run:
         Args:
             length: Characters to generate (with bytes: symbols).
             how: ``prompt`` (unknown characters are skipped), ``seed``, ``stop`` (strings that end the
-                text, left out), and the fields of ``SamplingConfig``.
+                text, left out), ``hold`` (neurons kept at values, such as ``L1.c5=0.9``), and the fields
+                of ``SamplingConfig``.
 
         Raises:
             ConfigError: A value is out of range, or the model knows no character of the prompt.
+            InspectionError: What is to be held is no neuron or no value for it.
         """
         return "".join(self.stream(length, **how))
+
+    def _activations(self, neuron: Neuron) -> np.ndarray:
+        """Return a neuron's activations over some of the run's held-out text."""
+        subject = make_subject(self.checkpoint, self.network.readout.weight.device, hypotheses=("is_space",))
+        pieces = subject.pieces[:: 1 + len(subject.pieces) // HOLD_PIECES]
+        values = raw_values(Recorder(self.network, subject.table, [neuron]), pieces)
+        return np.concatenate([v[piece.skip :, 0] for piece, v in zip(pieces, values, strict=True)])
 
     def evaluate(
         self,
@@ -123,6 +143,20 @@ class Run:
         measured = self._baselines(own, corpus, part) if baselines else {}
         return replace(result, trained_on=seen, baselines=measured)
 
+    def subject(self, *, texts: Sequence[str] = (), hypotheses: Sequence[str] = ()) -> Subject:
+        """Return the network, its untrained twin and labelled text: what ``inspect_neurons`` inspects.
+
+        Args:
+            texts: What to read; none means the run's held-out text.
+            hypotheses: Names; none means all that suit the text.
+
+        Raises:
+            InspectionError: A hypothesis is unknown, or there is too little text.
+            RunError: The run's held-out text cannot be found any more.
+        """
+        device = self.network.readout.weight.device
+        return make_subject(self.checkpoint, device, texts=texts, hypotheses=hypotheses)
+
     def inspect_neurons(
         self,
         *,
@@ -131,6 +165,7 @@ class Run:
         hypotheses: Sequence[str] = (),
         top: int = 1,
         progress: Callable[[str], None] = lambda _: None,
+        subject: Subject | None = None,
     ) -> Findings:
         """Find the neurons that track something in text.
 
@@ -140,20 +175,16 @@ class Run:
             hypotheses: Names; none means all that suit the text.
             top: Neurons per hypothesis to report.
             progress: Called with what begins.
+            subject: What ``subject`` returned, read already; then ``texts`` and ``hypotheses`` say nothing.
 
         Raises:
             InspectionError: A neuron or a hypothesis is unknown, or there is too little text.
             RunError: The run's held-out text cannot be found any more.
         """
-        layer = self.network.layers[0]
-        kinds = tuple(dict.fromkeys((*layer.state_names, *layer.gate_names)))
-        size = self.network.config
-        wanted = (
-            parse_neuron(neuron, kinds, size.num_layers, size.hidden_size) if neuron is not None else None
-        )
-        device = self.network.readout.weight.device
-        progress("reading and labelling the text")
-        subject = make_subject(self.checkpoint, device, texts=texts, hypotheses=hypotheses)
+        wanted = named_neuron(self.network, neuron) if neuron is not None else None
+        if subject is None:
+            progress("reading and labelling the text")
+            subject = self.subject(texts=texts, hypotheses=hypotheses)
         return find_neurons(subject, top=top, neuron=wanted, progress=progress)
 
     def _baselines(self, own: Any, corpus: Any, part: tuple[int, int]) -> dict[str, float | None]:
