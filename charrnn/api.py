@@ -16,6 +16,7 @@ from charrnn.errors import ConfigError, RunError
 from charrnn.evaluation import Evaluation
 from charrnn.events import Event
 from charrnn.inspection.findings import Findings
+from charrnn.inspection.gates import GateFindings, find_gates
 from charrnn.inspection.holding import named_neuron, parse_holds
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.neurons import Subject, find_neurons
@@ -186,6 +187,29 @@ class Run:
             progress("reading and labelling the text")
             subject = self.subject(texts=texts, hypotheses=hypotheses)
         return find_neurons(subject, top=top, neuron=wanted, progress=progress)
+
+    def inspect_gates(
+        self,
+        *,
+        texts: Sequence[str] = (),
+        progress: Callable[[str], None] = lambda _: None,
+        subject: Subject | None = None,
+    ) -> GateFindings:
+        """Count how often gates are saturated, and for how many characters neurons remember.
+
+        Args:
+            texts: What to read; none means the run's held-out text.
+            progress: Called with what begins.
+            subject: What ``subject`` returned, read already; then ``texts`` says nothing.
+
+        Raises:
+            InspectionError: The cell has no gates, or there is too little text.
+            RunError: The run's held-out text cannot be found any more.
+        """
+        if subject is None:
+            progress("reading the text")
+            subject = self.subject(texts=texts, hypotheses=("column",))
+        return find_gates(subject, progress)
 
     def _baselines(self, own: Any, corpus: Any, part: tuple[int, int]) -> dict[str, float | None]:
         if own is None:

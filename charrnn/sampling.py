@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from charrnn.errors import ConfigError
-from charrnn.model.network import Network, NetworkState
+from charrnn.model.network import LayerHold, Network, NetworkState, no_hold
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 
 Chooser = Callable[[np.ndarray, float], int]
@@ -90,9 +90,13 @@ class Speaker:
         network: In evaluation mode, on the device it shall run on.
         vocabulary: Symbols to ids.
         config: How the next character is drawn.
+        hold: Keeps neurons at values, while the prompt is read too.
     """
 
-    def __init__(self, network: Network, vocabulary: Vocabulary, config: SamplingConfig) -> None:
+    def __init__(
+        self, network: Network, vocabulary: Vocabulary, config: SamplingConfig, hold: LayerHold = no_hold
+    ) -> None:
+        self.hold = hold
         self.network = network
         self.vocabulary = vocabulary
         self.choose = make_chooser(config)
@@ -133,20 +137,24 @@ class Speaker:
         yield decoder.decode(b"", final=True)
 
     def _read(self, prompt: str) -> tuple[np.ndarray, NetworkState]:
-        """Read a boundary and the prompt on the fast path; return the logits after them."""
+        """Read a boundary and the prompt; return the logits after them."""
         known = self.vocabulary.encode(prompt)
         known = known[known != ESCAPE] if self.vocabulary.kind == "chars" else known
         ids = torch.from_numpy(np.concatenate([[BOUNDARY], known]))[None].to(
             self.network.readout.weight.device
         )
         state = self.network.initial_state(1)
+        if self.hold is not no_hold:
+            for symbol in ids[0]:
+                logits, state = self.network.step(symbol[None], state, self.hold)
+            return self._drawable(logits), state
         for start in range(0, ids.shape[1], 4096):
             hidden, state = self.network.hidden(ids[:, start : start + 4096], state)
         return self._drawable(self.network.readout(hidden[-1])), state
 
     def _step(self, symbol: int, state: NetworkState) -> tuple[np.ndarray, NetworkState]:
         ids = torch.tensor([symbol], device=self.network.readout.weight.device)
-        logits, state = self.network.step(ids, state)
+        logits, state = self.network.step(ids, state, self.hold)
         return self._drawable(logits), state
 
     def _drawable(self, logits: torch.Tensor) -> np.ndarray:

@@ -43,6 +43,12 @@ def sample(
         list[str] | None,
         typer.Option("--stop", metavar="TEXT", help="End before this text appears; repeatable."),
     ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hold", metavar="L2.c117=0.9", help="Keep a neuron at a value, p05, p95 or mean; repeatable."
+        ),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="FILE", help="Write to a file.")
     ] = None,
@@ -65,7 +71,7 @@ def sample(
     loaded = load(run, last=last, device=device)
     unknown = loaded.vocabulary.unknown(prompt)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    options |= {"prompt": prompt, "seed": seed, "stop": tuple(stop or ())}
+    options |= {"prompt": prompt, "seed": seed, "stop": tuple(stop or ()), "hold": tuple(hold or ())}
     streams = [loaded.stream(length, stream=index, **options) for index in range(count)]
     if unknown:
         notice(f"the model does not know {' '.join(f'`{c}`' for c in unknown[:20])}: left out of the prompt")
