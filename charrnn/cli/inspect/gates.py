@@ -1,0 +1,49 @@
+"""``charrnn inspect gates``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from charrnn.cli.console import print_json, stderr_console
+from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument
+
+
+def gates(
+    run: RunArgument = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text", metavar="TEXT", help="Text to read; the run's held-out text if left out. Repeatable."
+        ),
+    ] = None,
+    svg: Annotated[
+        str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")
+    ] = None,
+    last: LastOption = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Show how often the gates of an LSTM or a GRU are saturated, and how long neurons remember.
+
+    [dim]charrnn inspect gates · charrnn inspect gates mine --svg gates.svg[/dim]
+    """
+    from charrnn.api import load
+    from charrnn.rendering.gates import print_gates
+    from charrnn.rendering.neurons import MAX_WIDTH
+    from charrnn.rendering.svg import save_svg
+
+    loaded = load(run, last=last, device=device)
+    console = stderr_console()
+    if console.is_terminal:
+        with console.status("reading") as status:
+            findings = loaded.inspect_gates(texts=text or (), progress=status.update)
+    else:
+        findings = loaded.inspect_gates(texts=text or ())
+    if svg is not None:
+        save_svg(svg, lambda console: print_gates(findings, console), MAX_WIDTH)
+    if as_json:
+        print_json(findings.to_json())
+    else:
+        print_gates(findings)
