@@ -1,0 +1,111 @@
+"""How the figures of the page were computed, in sentences."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+
+from charrnn import __version__
+from charrnn.inspection.page import DELTA_STEPS_PER_BIT, STEPS, SURPRISAL_STEPS_PER_BIT, Page
+
+_SPLIT = {
+    "documents": "Whole documents were dealt to two halves.",
+    "blocks": "Blocks of at most 10,000 characters were dealt in turn to two halves.",
+}
+
+
+def method(page: Page, gate_neurons: int, gate_steps: int) -> list[tuple[str, str]]:
+    """Return terms with what they mean here.
+
+    Args:
+        page: What is shown.
+        gate_neurons: Neurons whose gates are on the page.
+        gate_steps: Steps on each side of zero that they are rounded to.
+    """
+    found = page.findings
+    lines = [
+        ("command", page.facts["command"]),
+        ("model", f"{found['run']}: {found['model']}"),
+        ("text", _text(page)),
+        ("split", f"{_SPLIT[found['split_by']]} One chose the neurons, the other gives every figure."),
+        ("null", _null(found)),
+        (
+            "untrained",
+            "The best neuron of the same network with the weights it had before training, chosen alike.",
+        ),
+        ("activation", _activation(page)),
+        ("gates", _gates(page, gate_neurons, gate_steps)),
+        ("surprisal", f"−log2 of the probability of the character, to 1/{SURPRISAL_STEPS_PER_BIT} bit."),
+        (
+            "on this page",
+            "Histograms, excerpts, matching spans and figures marked so are of the text on this page only.",
+        ),
+        ("ablation", _ablation(page)),
+        ("data", f"sha256 {page.facts['sha256']} of all inspected characters, both halves, as UTF-8"),
+        ("versions", _versions()),
+    ]
+    return lines
+
+
+def _text(page: Page) -> str:
+    found = page.findings
+    return (
+        f"{found['chars']:,} characters were scored ({found['text_kind']}, {found['documents']} documents). "
+        f"Here stand {len(page.text):,} of the {page.chars_reporting:,} characters of the half that reports, "
+        f"in {len(page.stretches)} whole pieces. The first characters of a piece are read but not scored."
+    )
+
+
+def _null(found: dict[str, Any]) -> str:
+    if found["null_units"] is None:
+        return "None: fewer than 20 blocks of 2,000 characters report."
+    rough = ", approximate as they come from few documents" if found["null_by"] == "blocks" else ""
+    return (
+        f"999 swaps of the labels of {found['null_units']} {found['null_by']}{rough}; "
+        "q is p corrected for the number of hypotheses (Benjamini–Hochberg)."
+    )
+
+
+def _activation(page: Page) -> str:
+    what = "tanh(c)" if page.findings["kind"] == "c" else page.findings["kind"]
+    beyond = (
+        f" The largest is {page.clipped:.3g}; what lies beyond ±1 is shown as ±1." if page.clipped else ""
+    )
+    error = page.findings["float_error"]
+    return (
+        f"{what} after reading the character, rounded to 1/{STEPS}.{beyond} "
+        f"The recorded gates reproduce the outputs to {error:.0e}."
+    )
+
+
+def _gates(page: Page, neurons: int, steps: int) -> str:
+    if not page.gates:
+        return "This cell has none."
+    which = (
+        "all neurons here"
+        if neurons == len(page.neurons)
+        else f"the first {neurons} neurons; more had no room"
+    )
+    keep = " z near 1 keeps the state." if "z" in page.gates else ""
+    return f"{' '.join(page.gates)} of {which}, rounded to 1/{steps}.{keep}"
+
+
+def _ablation(page: Page) -> str:
+    if not page.delta_loss:
+        return "Not computed."
+    what = page.facts["ablation"] or "The neuron is held at its mean at every step."
+    reach = STEPS / DELTA_STEPS_PER_BIT
+    return (
+        f"{what} Δ loss is what a character costs more then, in bits, rounded to 1/{DELTA_STEPS_PER_BIT} "
+        f"and cut at ±{reach:.1f}; for {len(page.delta_loss)} of {len(page.neurons)} neurons."
+    )
+
+
+def _versions() -> str:
+    return (
+        f"charrnn {__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"numpy {np.__version__}"
+    )
