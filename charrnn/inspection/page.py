@@ -14,9 +14,9 @@ from charrnn.errors import InspectionError
 from charrnn.inspection.findings import Findings
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.names import Neuron, parse_neuron
-from charrnn.inspection.neurons import Subject
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorded, Recorder
+from charrnn.inspection.subject import Subject
 from charrnn.text.vocabulary import ESCAPE, Vocabulary, escape_nats
 
 MAX_CHARS = 100_000

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -29,6 +32,9 @@ def neurons(
     svg: Annotated[
         str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")
     ] = None,
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="FILE", help="Save an interactive page too.")
+    ] = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -43,20 +49,21 @@ def neurons(
     if top < 1:
         raise ConfigError(f"`--top` is `{top}`, but must be at least 1")
     from charrnn.api import load
+    from charrnn.inspection.page import make_page
+    from charrnn.rendering.html import save_html
     from charrnn.rendering.neurons import MAX_WIDTH, print_findings
     from charrnn.rendering.svg import save_svg
 
     loaded = load(run, last=last, device=device)
     console = stderr_console()
-    if console.is_terminal:
-        with console.status("reading") as status:
-            findings = loaded.inspect_neurons(
-                texts=text or (), neuron=neuron, hypotheses=hypothesis or (), top=top, progress=status.update
-            )
-    else:
+    with console.status("reading") if console.is_terminal else nullcontext() as status:
+        subject = loaded.subject(texts=text or (), hypotheses=hypothesis or ())
         findings = loaded.inspect_neurons(
-            texts=text or (), neuron=neuron, hypotheses=hypothesis or (), top=top
+            subject=subject, neuron=neuron, top=top, progress=status.update if status else lambda _: None
         )
+        if html is not None:
+            command = shlex.join(["charrnn", *sys.argv[1:]])
+            save_html(html, make_page(subject, findings, vocabulary=loaded.vocabulary, command=command))
     if svg is not None:
         save_svg(svg, lambda console: print_findings(findings, console), MAX_WIDTH)
     if as_json:
