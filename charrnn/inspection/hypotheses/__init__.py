@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from charrnn.errors import InspectionError, suggest
-from charrnn.inspection.hypotheses import code, common, prose
+from charrnn.inspection.hypotheses import code, common, markup, prose, syntax
 from charrnn.inspection.hypotheses.base import KINDS, Hypothesis, TextProfile, profile_text
 
 __all__ = ["KINDS", "Hypothesis", "TextProfile", "for_kind", "get", "names", "profile_text"]
 
 # The controls come last: a table then ends with what was to be expected.
-_TABLE = {
-    hypothesis.name: hypothesis
-    for hypothesis in (*common.HYPOTHESES, *prose.HYPOTHESES, *code.HYPOTHESES, *common.CONTROLS)
-}
+_ALL = [hypothesis for group in (common, prose, markup, code, syntax) for hypothesis in group.HYPOTHESES]
+_TABLE = {hypothesis.name: hypothesis for hypothesis in (*_ALL, *common.CONTROLS)}
 
 
 def names() -> list[str]:

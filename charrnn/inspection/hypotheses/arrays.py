@@ -96,6 +96,22 @@ def steps(length: int, events: Iterable[tuple[int, int]]) -> Ints:
     return values[last_index(marks)]
 
 
+def runs(mask: Bools) -> list[tuple[int, int]]:
+    """Return the half-open spans in which ``mask`` holds."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def just_before(mask: Bools) -> Bools:
+    """Return where ``mask`` held one character earlier."""
+    return np.concatenate(([False], mask))[: len(mask)]
+
+
+def at(values: NDArray, index: Ints) -> NDArray:
+    """Return ``values[index]``, 0 where the index is -1."""
+    return np.append(values, 0)[index]
+
+
 def masked(values: NDArray, unknown: Bools) -> Floats:
     """Return ``values`` as float32 with NaN where ``unknown``."""
     return np.where(unknown, np.float32(np.nan), values).astype(np.float32)

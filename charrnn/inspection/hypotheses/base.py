@@ -77,6 +77,16 @@ class Hypothesis:
     label: Labeller
 
 
+def causal(name: str, type: str, kinds: frozenset[str], definition: str, label: Labeller) -> Hypothesis:
+    """Return a hypothesis whose label at t depends on nothing after t."""
+    return Hypothesis(name, type, kinds, definition, False, label)
+
+
+def ahead(name: str, type: str, kinds: frozenset[str], definition: str, label: Labeller) -> Hypothesis:
+    """Return a hypothesis that looks ahead: what a network can only guess."""
+    return Hypothesis(name, type, kinds, definition, True, label)
+
+
 def profile_text(text: str) -> TextProfile:
     """Return the profile of a text, from at most its first 2,000,000 characters."""
     lines = [line.rstrip("\r") for line in text[:_SAMPLE_CHARS].split("\n")]

@@ -16,9 +16,9 @@ from charrnn.inspection.hypotheses.base import (
     CODE,
     PYTHON,
     C,
-    Hypothesis,
     Labeller,
     TextProfile,
+    causal,
     tab_widths,
 )
 from charrnn.inspection.hypotheses.lexers import lex
@@ -42,7 +42,9 @@ def _prefixes(words: Iterable[str]) -> frozenset[str]:
     return frozenset(word[:length] for word in words for length in range(1, len(word) + 1))
 
 
-_KEYWORD_PREFIXES = {"c": _prefixes(_C_KEYWORDS.split()), "python": _prefixes(keyword.kwlist)}
+KEYWORDS = {"c": frozenset(_C_KEYWORDS.split()), "python": frozenset(keyword.kwlist)}
+"""The keywords of a language, by kind of text."""
+_KEYWORD_PREFIXES = {kind: _prefixes(words) for kind, words in KEYWORDS.items()}
 
 
 def _along_line(text: str, values_of_run: Callable[[str], tuple[int, ...]]) -> Floats:
@@ -111,7 +113,7 @@ def _c_condition(text: str) -> Bools:
         match.end() for match in _C_CONDITION.finditer(text) if _is_c_keyword(text, code, match.start())
     }
     events = np.flatnonzero(np.diff(depth, prepend=0))
-    return arrays.paint(len(text), _until_closed(events.tolist(), depth[events].tolist(), openers, len(text)))
+    return arrays.paint(len(text), until_closed(events.tolist(), depth[events].tolist(), openers, len(text)))
 
 
 def _is_c_keyword(text: str, code: Bools, position: int) -> bool:
@@ -119,10 +121,17 @@ def _is_c_keyword(text: str, code: Bools, position: int) -> bool:
     return bool(code[position]) and not _DIRECTIVE_HEAD.search(text, line, position)
 
 
-def _until_closed(
+def until_closed(
     events: list[int], depths: list[int], openers: set[int], length: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield the spans from each outermost of the ``openers`` to before its match."""
+    """Yield the spans from each outermost of the ``openers`` to before its match.
+
+    Args:
+        events: Positions at which the depth of brackets changes, in order.
+        depths: The depth from each of them on.
+        openers: Positions of the opening brackets that count.
+        length: Length of the text, where a span that is never closed ends.
+    """
     start = None
     for position, depth in zip(events, depths, strict=True):
         if start is None and position in openers:
@@ -142,12 +151,13 @@ def _python_condition(text: str) -> Bools:
     walrus = colons & np.concatenate((codes[1:] == ord("="), [False]))[: len(codes)]
     line_ends = outermost & arrays.newlines(codes) & ~arrays.spliced(codes)
     ends = np.append(np.flatnonzero((colons & ~walrus) | line_ends), len(text))
-    starts = [m.end() for m in _PYTHON_CONDITION.finditer(text) if _begins_line(text, outermost, m)]
+    starts = [m.end() for m in _PYTHON_CONDITION.finditer(text) if begins_line(text, outermost, m)]
     stops = ends[np.searchsorted(ends, starts)] if starts else []
     return arrays.paint(len(text), zip(starts, stops, strict=True)) & ~walrus
 
 
-def _begins_line(text: str, outermost: Bools, keyword_match: re.Match[str]) -> bool:
+def begins_line(text: str, outermost: Bools, keyword_match: re.Match[str]) -> bool:
+    """Return whether a keyword that was found at the begin of a line begins a statement, too."""
     return bool(outermost[keyword_match.end() - 1]) and not lexers.continues(text, keyword_match.start())
 
 
@@ -168,7 +178,8 @@ def _in_docstring(text: str, profile: TextProfile) -> Floats:
     return arrays.paint(len(text), spans).astype(np.float32)
 
 
-def _in_preprocessor(text: str, profile: TextProfile) -> Floats:
+def in_preprocessor(text: str, profile: TextProfile) -> Floats:
+    """Label the lines that are C directives, with what continues them."""
     codes, state = code_points(text), lex(text, "c").state
     starts = [m.start(1) for m in _DIRECTIVE.finditer(text) if state[m.start(1)] == lexers.CODE]
     ends = arrays.newlines(codes) & ~arrays.spliced(codes) & (state != lexers.BLOCK_COMMENT)
@@ -226,57 +237,53 @@ def _declarations(text: str) -> Iterator[tuple[int, int]]:
             yield line.end(2), len(indents)
 
 
-def _hypothesis(name: str, type: str, kinds: frozenset[str], definition: str, label: Labeller) -> Hypothesis:
-    return Hypothesis(name, type, kinds, definition, False, label)
-
-
 HYPOTHESES = (
-    _hypothesis(
+    causal(
         "indent_width",
         "count",
         CODE,
         "columns of leading blanks of the line so far (a tab goes to the next multiple of 8)",
         _indent_width,
     ),
-    _hypothesis(
+    causal(
         "indent_level",
         "level",
         CODE,
         "leading tabs of the line so far, plus leading spaces // the most frequent step of the corpus",
         _indent_level,
     ),
-    _hypothesis(
+    causal(
         "in_leading_space",
         "binary",
         CODE,
         "nothing but blanks since the newline, which is included",
         _in_leading_space,
     ),
-    _hypothesis(
+    causal(
         "paren_depth",
         "level",
         ANY,
         "( minus ), never below 0; code: outside strings and comments; prose: 0 again at a blank line",
         _paren_depth,
     ),
-    _hypothesis(
+    causal(
         "in_paren",
         "binary",
         ANY,
         "paren_depth above 0: the opening parenthesis is inside, the closing one outside",
         _in_paren,
     ),
-    _hypothesis(
+    causal(
         "bracket_depth",
         "level",
         CODE,
         "open ( [ { outside strings and comments; any closing bracket closes the innermost one",
         _bracket_depth,
     ),
-    _hypothesis(
+    causal(
         "brace_depth", "level", CODE, "{ minus } outside strings and comments, never below 0", _brace_depth
     ),
-    _hypothesis(
+    causal(
         "in_if_condition",
         "binary",
         CODE,
@@ -284,70 +291,70 @@ HYPOTHESES = (
         "that begins a line to before its colon",
         _in_if_condition,
     ),
-    _hypothesis(
+    causal(
         "in_comment",
         "binary",
         CODE,
         "inside a block or line comment",
         _state_label(lexers.LINE_COMMENT, lexers.BLOCK_COMMENT),
     ),
-    _hypothesis(
+    causal(
         "in_block_comment",
         "binary",
         C,
         "from the * of /* to before the / of */",
         _state_label(lexers.BLOCK_COMMENT),
     ),
-    _hypothesis(
+    causal(
         "in_line_comment",
         "binary",
         CODE,
         "from # or the second / of // to before the end of the line",
         _state_label(lexers.LINE_COMMENT),
     ),
-    _hypothesis(
+    causal(
         "in_string",
         "binary",
         CODE,
         "inside a string literal: the opening quote is inside, the closing one outside",
         _state_label(lexers.STRING),
     ),
-    _hypothesis(
+    causal(
         "in_char_literal",
         "binary",
         C,
         "inside a character literal: the opening quote is inside, the closing one outside",
         _state_label(lexers.CHAR_LITERAL),
     ),
-    _hypothesis(
+    causal(
         "in_docstring",
         "binary",
         PYTHON,
         "inside a triple-quoted string that begins a statement, from its third quote on",
         _in_docstring,
     ),
-    _hypothesis(
+    causal(
         "in_preprocessor",
         "binary",
         C,
         "on a line whose first non-blank is #, from there to before its end, backslash continuations too",
-        _in_preprocessor,
+        in_preprocessor,
     ),
-    _hypothesis(
+    causal(
         "in_identifier",
         "binary",
         CODE,
         "in a name outside strings and comments; not scored while it could still become a keyword",
         _in_identifier,
     ),
-    _hypothesis(
+    causal(
         "identifier_position",
         "count",
         CODE,
         "characters of the name or keyword read so far, 0 elsewhere",
         _identifier_position,
     ),
-    _hypothesis(
+    causal(
         "decl_depth",
         "level",
         PYTHON,

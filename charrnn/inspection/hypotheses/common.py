@@ -8,11 +8,14 @@ import unicodedata
 import numpy as np
 
 from charrnn.inspection.hypotheses import arrays
-from charrnn.inspection.hypotheses.arrays import Floats, code_points
-from charrnn.inspection.hypotheses.base import ANY, Hypothesis, TextProfile
+from charrnn.inspection.hypotheses.arrays import Bools, Floats, code_points
+from charrnn.inspection.hypotheses.base import ANY, Hypothesis, TextProfile, ahead, causal
 
 # A longer quotation or tag is taken for an unbalanced one: not scored from its 600th character on.
 LONGEST_SPAN = 600
+
+# Longer beginnings of words are not looked up: such a word is data, and would cost its length squared.
+_LONGEST_PREFIX = 40
 
 _QUOTE_EVENT = re.compile(r'\\["\\]|["“”„«»「」『』]|(?<=\n)[ \t\r\f\v\u00a0\u3000]*\n')
 _CLOSED_BY = {"»": "«", "」": "「", "』": "『"}
@@ -51,18 +54,19 @@ def _after_quote(marks: str, mark: str) -> str:
     return marks + mark
 
 
-def _quote_age(text: str, profile: TextProfile) -> arrays.Ints:
+def quote_age(text: str, profile: TextProfile) -> arrays.Ints:
+    """Return the characters since the mark that opened the outermost quotation, -1 outside."""
     # A docstring has blank lines inside; elsewhere they put right what a single mark has turned around.
     return arrays.span_age(len(text), quote_spans(text, ends_at_blank_line=profile.kind != "python"))
 
 
 def _in_quote(text: str, profile: TextProfile) -> Floats:
-    age = _quote_age(text, profile)
+    age = quote_age(text, profile)
     return arrays.masked(age >= 0, age >= LONGEST_SPAN)
 
 
 def _quote_age_label(text: str, profile: TextProfile) -> Floats:
-    age = _quote_age(text, profile)
+    age = quote_age(text, profile)
     return arrays.masked(np.maximum(age, 0), age >= LONGEST_SPAN)
 
 
@@ -101,6 +105,70 @@ def _number_position(text: str, profile: TextProfile) -> Floats:
 def _in_url(text: str, profile: TextProfile) -> Floats:
     spans = ((match.end(1) - 1, match.end()) for match in _URL.finditer(text))
     return arrays.paint(len(text), spans).astype(np.float32)
+
+
+def _previous_line_length(text: str, profile: TextProfile) -> Floats:
+    ends = arrays.newlines(code_points(text))
+    before_end = arrays.last_index(ends) - 1
+    return arrays.at(arrays.since(ends), np.maximum(before_end, -1)).astype(np.float32)
+
+
+def word_starts(text: str) -> Bools:
+    """Return where a word begins: at a letter after what is no letter, but not at the t of "don't"."""
+    letters = arrays.having(text, str.isalpha)
+    before = arrays.just_before(letters)
+    apostrophes = arrays.just_before(arrays.among(code_points(text), "'’"))
+    return letters & ~before & ~(apostrophes & arrays.just_before(before))
+
+
+def _words_in_line(text: str, profile: TextProfile) -> Floats:
+    return arrays.count_since(word_starts(text), arrays.newlines(code_points(text))).astype(np.float32)
+
+
+def _previous_word_length(text: str, profile: TextProfile) -> Floats:
+    letters = arrays.having(text, str.isalpha)
+    ended = ~letters & arrays.just_before(letters)
+    last_letter = np.maximum(arrays.last_index(ended) - 1, -1)
+    return arrays.at(arrays.count_since(letters, ~letters), last_letter).astype(np.float32)
+
+
+def _in_capitalised_word(text: str, profile: TextProfile) -> Floats:
+    letters = arrays.having(text, str.isalpha)
+    begun_by = arrays.last_index(word_starts(text))
+    return (letters & arrays.at(arrays.having(text, str.isupper), begun_by)).astype(np.float32)
+
+
+def _word_repeat_age(text: str, profile: TextProfile) -> Floats:
+    ages = np.full(len(text), np.nan, dtype=np.float32)
+    last: dict[str, int] = {}
+    for start, end in arrays.runs(arrays.having(text, str.isalpha)):
+        for stop in range(start + 1, min(end, start + _LONGEST_PREFIX) + 1):
+            prefix = text[start:stop]
+            if prefix in last:
+                ages[stop - 1] = start - last[prefix]
+            last[prefix] = start
+    return np.log1p(ages)
+
+
+def _line_fraction(text: str, profile: TextProfile) -> Floats:
+    column = _column(text, profile)
+    ends = arrays.newlines(code_points(text))
+    is_last = np.append(ends[1:], True)[: len(ends)] & ~ends
+    last = np.flatnonzero(is_last)
+    # The last character of every character's line; there is none after newlines that end the text.
+    own = np.append(last, -1)[np.searchsorted(last, np.arange(len(text)))]
+    return np.divide(column, column[own], out=np.zeros_like(column), where=column > 0)
+
+
+def _word_boundary_next(text: str, profile: TextProfile) -> Floats:
+    letters = arrays.having(text, str.isalpha)
+    ends = ~np.append(letters[1:], True)[: len(letters)]
+    is_last = np.arange(len(text)) == len(text) - 1
+    return arrays.masked(ends, ~letters | is_last)
+
+
+def _document_position(text: str, profile: TextProfile) -> Floats:
+    return np.log1p(np.arange(len(text), dtype=np.float32))
 
 
 def _is_punctuation(char: str) -> bool:
@@ -199,9 +267,66 @@ HYPOTHESES = (
         False,
         _in_url,
     ),
+    causal(
+        "previous_word_length",
+        "count",
+        ANY,
+        "letters of the last word that has ended, 0 before there is one",
+        _previous_word_length,
+    ),
+    causal(
+        "words_in_line",
+        "count",
+        ANY,
+        "words begun since the newline, the current one included",
+        _words_in_line,
+    ),
+    causal(
+        "previous_line_length",
+        "count",
+        ANY,
+        "characters of the line before this one without its newline, 0 on the first line",
+        _previous_line_length,
+    ),
+    causal(
+        "in_capitalised_word",
+        "binary",
+        ANY,
+        "a letter of a word that begins with a capital",
+        _in_capitalised_word,
+    ),
+    causal(
+        "word_repeat_age",
+        "count",
+        ANY,
+        "ln(1 + characters since a word last began with the same letters as this one so far); not scored "
+        "outside words, the first time, and from the 41st letter on",
+        _word_repeat_age,
+    ),
+    ahead(
+        "line_fraction",
+        "count",
+        ANY,
+        "column divided by the length of the whole line, 0 on the newline",
+        _line_fraction,
+    ),
+    ahead(
+        "word_boundary_next",
+        "binary",
+        ANY,
+        "a letter with no letter after it; not scored outside words and at the end of the document",
+        _word_boundary_next,
+    ),
 )
 
 CONTROLS = (
+    causal(
+        "document_position",
+        "count",
+        ANY,
+        "ln(1 + characters since the document began) (a control: what drifts along a document follows it)",
+        _document_position,
+    ),
     _control("is_space", "the current character is a space, tab or line end", str.isspace),
     _control("is_newline", "the current character is a newline", _is_newline),
     _control("is_upper", "the current character is a capital letter", str.isupper),

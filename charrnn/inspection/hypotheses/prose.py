@@ -1,22 +1,28 @@
-"""Hypotheses about prose: paragraphs, sentences, dialogue, plays and light markup."""
+"""Hypotheses about prose: paragraphs, sentences, clauses, dialogue and plays."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import numpy as np
 
 from charrnn.inspection.hypotheses import arrays
 from charrnn.inspection.hypotheses.arrays import Bools, Floats, code_points
-from charrnn.inspection.hypotheses.base import PROSE, Hypothesis, TextProfile
-from charrnn.inspection.hypotheses.common import LONGEST_SPAN
+from charrnn.inspection.hypotheses.base import PROSE, Hypothesis, TextProfile, causal
+from charrnn.inspection.hypotheses.common import LONGEST_SPAN, quote_age, quote_spans, word_starts
 
 _SENTENCE_END = re.compile(r"[.?!…][\"')\]”’»]*\s")
 # No blank follows a Chinese or Japanese full stop: the sentence ends at once, closing marks belong to it.
 _FULL_WIDTH_END = re.compile(r"[。！？][」』”’）]*")
-_TAG = re.compile(r"<[A-Za-z/!?][^>]*")
-_WIKI_LINK = re.compile(r"\[\[[^\]]*")
+_CLAUSE_END = re.compile(r"""[,;:]["')\]”’»]*\s""")
+_CLAUSE_MARKS = "，；：、—"
+# The speech goes on in the next line, unless this one ends like a sentence or is empty.
+_SENTENCE_ENDS_HERE = r"[.?!…:;»”\"。？！」』]"
+_DASH_SPEECH = re.compile(
+    r"^[ \t\u00a0\u3000]*+([—–―][^\n]*+"
+    rf"(?:(?<!{_SENTENCE_ENDS_HERE})(?<!{_SENTENCE_ENDS_HERE}\r)(?<!\n)(?<!\n\r)\n[^\n]*+)*+)",
+    re.MULTILINE,
+)
 
 
 def _dialogue_turn(text: str, profile: TextProfile) -> Floats:
@@ -41,15 +47,7 @@ def _sentence_position(text: str, profile: TextProfile) -> Floats:
 
 
 def _word_in_sentence(text: str, profile: TextProfile) -> Floats:
-    return arrays.count_since(_word_starts(text), _sentence_ends(text)).astype(np.float32)
-
-
-def _word_starts(text: str) -> Bools:
-    letters = arrays.having(text, str.isalpha)
-    before = np.concatenate(([False, False], letters))
-    # The t of "don't" begins no word.
-    elided = np.concatenate(([False], arrays.among(code_points(text), "'’")))[:-1] & before[:-2]
-    return letters & ~before[1:-1] & ~elided
+    return arrays.count_since(word_starts(text), _sentence_ends(text)).astype(np.float32)
 
 
 def _speaker_label(text: str, profile: TextProfile) -> Floats:
@@ -60,17 +58,34 @@ def _speaker_label(text: str, profile: TextProfile) -> Floats:
     return (arrays.last_index(over) <= arrays.last_index(blank_ends)).astype(np.float32)
 
 
-def _in_tag(text: str, profile: TextProfile) -> Floats:
-    return _bounded(text, ((match.start() + 1, match.end()) for match in _TAG.finditer(text)))
+def _paragraph_position(text: str, profile: TextProfile) -> Floats:
+    return arrays.since(arrays.blank_line_ends(code_points(text))).astype(np.float32)
 
 
-def _in_wiki_link(text: str, profile: TextProfile) -> Floats:
-    return _bounded(text, ((match.start() + 1, match.end()) for match in _WIKI_LINK.finditer(text)))
+def _sentence_in_paragraph(text: str, profile: TextProfile) -> Floats:
+    ends = _sentence_ends(text)
+    first = ends & ~arrays.just_before(ends)
+    return arrays.count_since(first, arrays.blank_line_ends(code_points(text))).astype(np.float32)
 
 
-def _bounded(text: str, spans: Iterable[tuple[int, int]]) -> Floats:
-    age = arrays.span_age(len(text), spans)
-    return arrays.masked(age >= 0, age >= LONGEST_SPAN)
+def _clause_position(text: str, profile: TextProfile) -> Floats:
+    ends = arrays.paint(len(text), ((match.end() - 1, match.end()) for match in _CLAUSE_END.finditer(text)))
+    ends |= _sentence_ends(text) | arrays.among(code_points(text), _CLAUSE_MARKS)
+    return arrays.since(ends).astype(np.float32)
+
+
+def _after_quote(text: str, profile: TextProfile) -> Floats:
+    age = quote_age(text, profile)
+    closings = np.zeros(len(text) + 1, dtype=bool)
+    closings[[end for _, end in quote_spans(text, ends_at_blank_line=profile.kind != "python")]] = True
+    closed = arrays.count_since(closings[:-1], arrays.blank_line_ends(code_points(text))) > 0
+    return arrays.masked(closed & (age < 0), age >= LONGEST_SPAN)
+
+
+def _in_dash_speech(text: str, profile: TextProfile) -> Floats:
+    return arrays.paint(len(text), (match.span(1) for match in _DASH_SPEECH.finditer(text))).astype(
+        np.float32
+    )
 
 
 HYPOTHESES = (
@@ -109,20 +124,41 @@ HYPOTHESES = (
         False,
         _speaker_label,
     ),
-    Hypothesis(
-        "in_tag",
-        "binary",
+    causal(
+        "paragraph_position",
+        "count",
         PROSE,
-        "inside <…>, from the letter, / ! or ? after < until >; not scored from the 600th character on",
-        False,
-        _in_tag,
+        "characters since the newline of the last blank line",
+        _paragraph_position,
     ),
-    Hypothesis(
-        "in_wiki_link",
+    causal(
+        "sentence_in_paragraph",
+        "count",
+        PROSE,
+        "sentences that have ended since the last blank line",
+        _sentence_in_paragraph,
+    ),
+    causal(
+        "clause_position",
+        "count",
+        PROSE,
+        "characters since the blank after , ; : and closing marks, since ，；：、 or —, or since the "
+        "sentence began",
+        _clause_position,
+    ),
+    causal(
+        "after_quote",
         "binary",
         PROSE,
-        "inside [[…, from the second [ until ]; not scored from the 600th character on",
-        False,
-        _in_wiki_link,
+        "outside quotations, in a paragraph in which one has ended (who speaks, and how)",
+        _after_quote,
+    ),
+    causal(
+        "in_dash_speech",
+        "binary",
+        PROSE,
+        "from a dash — – ― that begins a line until an empty line, or a newline after . ? ! … : ; or a "
+        "closing quotation mark",
+        _in_dash_speech,
     ),
 )
