@@ -17,11 +17,11 @@ from charrnn.evaluation import Evaluation
 from charrnn.events import Event
 from charrnn.inspection.findings import Findings
 from charrnn.inspection.gates import GateFindings, find_gates
-from charrnn.inspection.holding import named_neuron, parse_holds
+from charrnn.inspection.holding import check_kind, named_neuron, parse_holds
 from charrnn.inspection.names import Neuron
-from charrnn.inspection.neurons import Subject, find_neurons
+from charrnn.inspection.neurons import Question, find_neurons
 from charrnn.inspection.record import Recorder, raw_values
-from charrnn.inspection.subject import make_subject
+from charrnn.inspection.subject import Subject, make_subject
 from charrnn.model.holds import hold_all
 from charrnn.model.network import no_hold
 from charrnn.runs import Checkpoint, find_checkpoint, find_corpus, load_checkpoint
@@ -165,6 +165,9 @@ class Run:
         neuron: str | None = None,
         hypotheses: Sequence[str] = (),
         top: int = 1,
+        kind: str | None = None,
+        steer: bool = False,
+        ablation: str | None = "mean",
         progress: Callable[[str], None] = lambda _: None,
         subject: Subject | None = None,
     ) -> Findings:
@@ -175,6 +178,9 @@ class Run:
             neuron: Show this one closely, such as ``L2.c117``.
             hypotheses: Names; none means all that suit the text.
             top: Neurons per hypothesis to report.
+            kind: Kind of neurons, ``h``, ``c`` or a gate; None means that of ``neuron``, else the cell's own.
+            steer: Let the network speak with ``neuron`` held, whatever its verdict.
+            ablation: What a held neuron is held at: ``mean``, ``zero`` or ``resample``; None holds none.
             progress: Called with what begins.
             subject: What ``subject`` returned, read already; then ``texts`` and ``hypotheses`` say nothing.
 
@@ -183,10 +189,11 @@ class Run:
             RunError: The run's held-out text cannot be found any more.
         """
         wanted = named_neuron(self.network, neuron) if neuron is not None else None
+        check_kind(self.network, kind)
         if subject is None:
             progress("reading and labelling the text")
             subject = self.subject(texts=texts, hypotheses=hypotheses)
-        return find_neurons(subject, top=top, neuron=wanted, progress=progress)
+        return find_neurons(subject, Question(top, kind, wanted, steer, ablation), progress)
 
     def inspect_gates(
         self,

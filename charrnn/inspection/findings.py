@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-VERDICTS = ("tracks", "found", "char detector", "untrained too", "not found", "no valid null")
+from charrnn.inspection.figures import Cause, Measures, Steering
+
+VERDICTS = ("drives", "used", "tracks", "redundant", "found", "no valid null", "char detector")
+VERDICTS += ("untrained too", "not found")
+"""From the strongest to none at all."""
+NAMED = VERDICTS[:6]
+"""Verdicts under which a neuron is shown by name."""
 
 
 @dataclass(frozen=True)
@@ -19,40 +25,54 @@ class Row:
     Args:
         hypothesis: Its name.
         type: ``binary``, ``count`` or ``level``.
+        r_untrained: Correlation of the untrained twin's own best neuron.
         neuron: The neuron; None where nothing correlates at all.
         r: Pearson's correlation.
         r_chosen: The same on the half that chose the neuron.
         ap: Average precision for a binary hypothesis, of the neuron times the sign of r.
         prevalence: Share of characters with a value above 0: what ``ap`` is by chance.
         r_within_char: Correlation at equal current characters.
-        r_untrained: Correlation of the untrained twin's own best neuron.
         p: Share of label swaps that correlate at least as much; None without a valid null.
         q: ``p`` corrected for the number of hypotheses.
         verdict: What all this allows to be said.
         runners_up: Further neurons with their r, the best first.
+        measures: Everything else that is measured of the neuron.
+        cause: What holding it costs; None where that was not measured.
+        steering: What holding it does to generated text; None where that was not measured.
+        same_as: Hypotheses whose labels can hardly be told from this one's, with their correlation.
     """
 
     hypothesis: str
     type: str
-    neuron: str | None
-    r: float | None
-    r_chosen: float | None
-    ap: float | None
-    prevalence: float
-    r_within_char: float | None
-    r_untrained: float | None
-    p: float | None
-    q: float | None
-    verdict: str
+    r_untrained: float
+    neuron: str | None = None
+    r: float | None = None
+    r_chosen: float | None = None
+    ap: float | None = None
+    prevalence: float | None = None
+    r_within_char: float | None = None
+    p: float | None = None
+    q: float | None = None
+    verdict: str = "not found"
     runners_up: tuple[tuple[str, float], ...] = ()
+    measures: Measures | None = None
+    cause: Cause | None = None
+    steering: Steering | None = None
+    same_as: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; interventions are not computed yet, so their keys are null."""
+        """Return plain values; what was not measured is null."""
         keys = ("hypothesis", "type", "neuron", "r", "r_chosen", "ap", "prevalence", "r_within_char")
         keys += ("r_untrained", "p", "q", "verdict")
         data = {key: getattr(self, key) for key in keys}
         data["runners_up"] = [{"neuron": name, "r": r} for name, r in self.runners_up]
-        return data | {"delta_on_bpc": None, "delta_off_bpc": None}
+        data["same_as"] = [{"hypothesis": name, "r": r} for name, r in self.same_as]
+        alone = self.cause.alone if self.cause else None
+        data |= {"delta_on_bpc": alone.on if alone else None, "delta_off_bpc": alone.off if alone else None}
+        for key in ("measures", "cause", "steering"):
+            part = getattr(self, key)
+            data[key] = part.to_json() if part else None
+        return data
 
 
 @dataclass(frozen=True)
@@ -113,6 +133,10 @@ class Card:
         mean_off: Mean activation elsewhere.
         quantiles: Activations at 0.5, 5, 50, 95 and 99.5 % of the characters.
         excerpts: Failures before successes.
+        histogram: Shares of the characters with the hypothesis on and off in 20 bins from -1 to 1.
+        next_characters: What the neuron adds to the log probability of next characters where the hypothesis
+            is on, in nats, what it promotes most first and what it suppresses most last.
+        alike: Other neurons that go with it, with their correlation.
     """
 
     neuron: str
@@ -122,6 +146,9 @@ class Card:
     mean_off: float
     quantiles: tuple[float, ...]
     excerpts: tuple[Excerpt, ...]
+    histogram: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    next_characters: tuple[tuple[str, float], ...] = ()
+    alike: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -133,6 +160,9 @@ class Card:
             "mean_off": self.mean_off,
             "quantiles": list(self.quantiles),
             "excerpts": [excerpt.to_json() for excerpt in self.excerpts],
+            "histogram": {"on": list(self.histogram[0]), "off": list(self.histogram[1])},
+            "next_characters": [{"char": char, "nats": nats} for char, nats in self.next_characters],
+            "alike": [{"neuron": name, "r": r} for name, r in self.alike],
         }
 
 
@@ -154,6 +184,8 @@ class Findings:
         null_units: Documents or blocks that were swapped; None without a valid null.
         null_by: What was swapped: ``documents``, or ``blocks`` of them, which makes the null approximate.
         float_error: Largest difference between the outputs and what the recorded gates say.
+        ablation: What a held neuron is held at: ``mean``, ``zero`` or ``resample``; None where none was.
+        from_training: Characters that come from the run's training text, as the held-out text is short.
         rows: One per hypothesis, the best first.
         cards: The neurons that are shown closely.
         asked: The neuron that was asked for; None where the best ones are shown.
@@ -172,6 +204,8 @@ class Findings:
     null_units: int | None
     null_by: str
     float_error: float
+    ablation: str | None
+    from_training: int
     rows: tuple[Row, ...]
     cards: tuple[Card, ...] = ()
     asked: str | None = None

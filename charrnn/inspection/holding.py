@@ -34,6 +34,12 @@ def neuron_kinds(network: Network) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*layer.state_names, *layer.gate_names)))
 
 
+def check_kind(network: Network, kind: str | None) -> None:
+    """Raise ``InspectionError`` if a network has no neurons of a kind."""
+    if kind is not None and kind not in neuron_kinds(network):
+        raise InspectionError(f"there are no `{kind}` neurons", f"known: {', '.join(neuron_kinds(network))}")
+
+
 def named_neuron(network: Network, name: str) -> Neuron:
     """Return the neuron of a network that a user named.
 

@@ -2,65 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from charrnn.errors import InspectionError
+from charrnn.inspection import steering
 from charrnn.inspection.cards import make_card
-from charrnn.inspection.findings import Card, Findings, Row
-from charrnn.inspection.hypotheses import Hypothesis, TextProfile
+from charrnn.inspection.cause import Interventions, fits
+from charrnn.inspection.figures import Steering
+from charrnn.inspection.findings import NAMED, Card, Findings, Row
+from charrnn.inspection.measures import measure
 from charrnn.inspection.names import Neuron
+from charrnn.inspection.null import swap_null
 from charrnn.inspection.pieces import Piece
-from charrnn.inspection.record import Recorder, all_neurons, raw_values
-from charrnn.inspection.scores import (
-    MIN_NULL_UNITS,
-    Moments,
-    average_precision,
-    benjamini_hochberg,
-    null_units,
-    pearson,
-    swap_null,
-    within_groups,
-)
+from charrnn.inspection.record import Recorder, all_neurons
+from charrnn.inspection.report import Report
+from charrnn.inspection.scores import Moments, pearson
+from charrnn.inspection.steering import Steerer
+from charrnn.inspection.subject import Subject
+from charrnn.inspection.verdicts import in_order, judged, with_cause
 from charrnn.model.network import Network
 
-Q = 0.05
-GAIN = 0.10
 MIN_EVENTS = 50
 """Characters on and off that a hypothesis needs in each half."""
 CARDS = 3
+SAME = 0.9
+"""Hypotheses whose labels correlate this much are not told apart."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network, its untrained twin, and the text they are inspected on.
+class Question:
+    """What is asked of a subject.
 
     Args:
-        run: What names the run.
-        network: In evaluation mode, on the device it shall run on.
-        twin: The same architecture with the weights it had before training.
-        table: Place to id, (U,) int64.
-        pieces: Labelled text.
-        hypotheses: In the order of the labels' columns.
-        profile: Facts about the corpus.
+        top: Neurons per hypothesis to report, the best and its runners-up.
+        kind: Kind of neurons to test; None means that of the cell, ``c`` or ``h``.
+        neuron: Show this neuron closely, instead of the best ones.
+        steer: Let the network speak with that neuron held, whatever its verdict.
+        ablation: What a held neuron is held at: ``mean``, ``zero`` or ``resample``; None holds none.
     """
 
-    run: str
-    network: Network
-    twin: Network
-    table: np.ndarray
-    pieces: Sequence[Piece]
-    hypotheses: Sequence[Hypothesis]
-    profile: TextProfile
-
-    def half(self, chooses: bool) -> list[Piece]:
-        """Return the pieces that choose, or those that report."""
-        return [piece for piece in self.pieces if piece.chooses == chooses]
+    top: int = 1
+    kind: str | None = None
+    neuron: Neuron | None = None
+    steer: bool = False
+    ablation: str | None = "mean"
 
 
 @dataclass(frozen=True)
@@ -82,45 +73,232 @@ class Choice:
 
 
 def find_neurons(
-    subject: Subject,
-    *,
-    top: int = 1,
-    neuron: Neuron | None = None,
-    progress: Progress = lambda _: None,
+    subject: Subject, question: Question | None = None, progress: Progress = lambda _: None
 ) -> Findings:
-    """Rank, test and show neurons.
+    """Rank, test, hold and show neurons.
 
     Args:
         subject: What to inspect.
-        top: Neurons per hypothesis to report, the best and its runners-up.
-        neuron: Show this neuron closely, instead of the best ones.
+        question: What is asked.
         progress: Called with what begins.
 
     Raises:
         InspectionError: The text lets no hypothesis be tested.
     """
-    testable = [i for i in range(len(subject.hypotheses)) if _testable(subject, i)]
-    if not testable:
-        raise InspectionError(
-            "the text lets none of the hypotheses be tested", "name a longer or more varied one with `--text`"
+    return _Inspection(subject, question or Question(), progress).findings()
+
+
+class _Inspection:
+    """One inspection on its way from choice to findings."""
+
+    def __init__(self, subject: Subject, question: Question, progress: Progress) -> None:
+        self.subject = subject
+        self.question = question
+        self.progress = progress
+        self.testable = [i for i in range(len(subject.hypotheses)) if _testable(subject, i)]
+        if not self.testable:
+            hint = "name a longer or more varied one with `--text`"
+            raise InspectionError("the text lets none of the hypotheses be tested", hint)
+        own = question.neuron.kind if question.neuron else subject.network.layers[0].neuron_kind
+        self.kind = question.kind or own
+        progress("reading the half that chooses")
+        self.choice = choose(subject, subject.network, self.kind)
+        progress("reading the half that reports")
+        wanted = {row for i in self.testable for row in self.choice.best(i, question.top)}
+        if question.neuron is not None:
+            wanted.add(self.choice.neurons.index(question.neuron))
+        self.report = self._read(subject.network, self.choice, wanted)
+        progress("reading with the untrained twin")
+        self.untrained = self._untrained()
+
+    def findings(self) -> Findings:
+        self.progress("swapping labels")
+        rows = self._rows()
+        asked = self._asked(rows)
+        if self.question.ablation is not None and fits(self.report.pieces):
+            rows, asked = self._with_causes(rows, asked)
+        cards = self._cards(rows, asked)
+        return self._findings(rows, cards)
+
+    def _read(
+        self, network: Network, choice: Choice, wanted: set[int], *, figures_only: bool = False
+    ) -> Report:
+        halves = (self.subject.half(chooses=True), self.subject.half(chooses=False))
+        neurons, table = choice.neurons, self.subject.table
+        return Report.read(network, table, neurons, sorted(wanted), halves, figures_only=figures_only)
+
+    def _untrained(self) -> dict[int, float]:
+        """Return r of the untrained twin's own best neuron for every hypothesis, chosen alike."""
+        twin = self.subject.twin
+        choice = choose(self.subject, twin, self.kind)
+        best = {i: choice.best(i, 1) for i in self.testable}
+        report = self._read(twin, choice, {row for rows in best.values() for row in rows}, figures_only=True)
+        return {i: pearson(*report.joined(rows[0], i)[:2]) if rows else 0.0 for i, rows in best.items()}
+
+    def _rows(self) -> list[Row]:
+        chosen = {i: self.choice.best(i, self.question.top) for i in self.testable}
+        p = self._null({i: best[0] for i, best in chosen.items() if best})
+        same = self._same()
+        rows = [self._row(i, chosen[i], p.get(i), same[i]) for i in self.testable]
+        return judged(rows, self.subject.hypotheses)
+
+    def _null(self, chosen: dict[int, int]) -> dict[int, float | None]:
+        if not chosen or not self.report.units.valid:
+            return dict.fromkeys(chosen)
+        columns = list(chosen)
+        labels = self.report.units.labels(self.report.pieces)[..., columns]
+        return dict(zip(columns, swap_null(self.report.sample, labels, list(chosen.values())), strict=True))
+
+    def _same(self) -> dict[int, tuple[tuple[str, float], ...]]:
+        """Return for every hypothesis those whose labels correlate with its own by at least .9."""
+        labels = np.concatenate([piece.labels[piece.skip :] for piece in self.report.pieces])
+        labels = np.nan_to_num(labels[:, self.testable].astype(np.float64))
+        labels -= labels.mean(0)
+        scale = np.maximum(np.sqrt(np.square(labels).sum(0)), 1e-12)
+        r = (labels.T @ labels) / np.outer(scale, scale)
+        names = [self.subject.hypotheses[i].name for i in self.testable]
+        np.fill_diagonal(r, 0)
+        alike = [[b for b in np.argsort(-np.abs(row)) if abs(row[b]) >= SAME] for row in r]
+        return {i: tuple((names[b], float(r[a, b])) for b in alike[a]) for a, i in enumerate(self.testable)}
+
+    def _row(self, index: int, best: list[int], p: float | None, same: tuple[tuple[str, float], ...]) -> Row:
+        hypothesis = self.subject.hypotheses[index]
+        row = Row(hypothesis.name, hypothesis.type, self.untrained[index], p=p, same_as=same)
+        if not best:
+            return replace(row, prevalence=self._prevalence(index))
+        r_chosen = float(self.choice.r[best[0], index])
+        setting = self.report.series(best[0], index, chooses=True)
+        measured = measure(setting, self.report.series(best[0], index), hypothesis.type, r_chosen)
+        return replace(
+            row,
+            neuron=str(self.choice.neurons[best[0]]),
+            r=measured.r,
+            r_chosen=r_chosen,
+            ap=measured.ap,
+            prevalence=measured.prevalence,
+            r_within_char=measured.r_within_char,
+            measures=measured,
+            runners_up=tuple(
+                (str(self.choice.neurons[n]), pearson(*self.report.joined(n, index)[:2])) for n in best[1:]
+            ),
         )
-    kind = neuron.kind if neuron is not None else subject.network.layers[0].neuron_kind
-    progress("reading the half that chooses")
-    choice = choose(subject, subject.network, kind)
-    progress("reading the half that reports")
-    wanted = {row for i in testable for row in choice.best(i, top)}
-    if neuron is not None:
-        wanted.add(choice.neurons.index(neuron))
-    report = _Report.of(subject, subject.network, choice, sorted(wanted))
-    progress("reading with the untrained twin")
-    untrained = _untrained(subject, kind, testable)
-    progress("swapping labels")
-    rows = _judged(
-        [_row(subject, choice, report, i, top, untrained[i]) for i in testable], subject.hypotheses
-    )
-    cards = _cards(subject, choice, report, rows, neuron)
-    found = _findings(subject, choice, report, rows, cards, kind)
-    return replace(found, asked=None if neuron is None else str(neuron))
+
+    def _prevalence(self, index: int) -> float:
+        labels = np.concatenate([piece.labels[piece.skip :, index] for piece in self.report.pieces])
+        return float((labels[~np.isnan(labels)] > 0).mean())
+
+    def _asked(self, rows: list[Row]) -> Row | None:
+        """Return the figures of a neuron that the user named, for the hypothesis it goes with best."""
+        if self.question.neuron is None:
+            return None
+        place = self.choice.neurons.index(self.question.neuron)
+        best = max(self.testable, key=lambda i: abs(self.choice.r[place, i]))
+        if self.choice.r[place, best] == 0:
+            message = f"`{self.question.neuron}` never changes on this text"
+            raise InspectionError(message, "choose another neuron")
+        row = self._row(best, [place], self._null({best: place})[best], self._same()[best])
+        return judged([row], self.subject.hypotheses)[0]
+
+    def _with_causes(self, rows: list[Row], asked: Row | None) -> tuple[list[Row], Row | None]:
+        """Hold the neurons that track something, let those speak that are used, and judge again."""
+        held = [asked] if asked is not None else [row for row in rows if row.verdict in ("tracks", "found")]
+        interventions = Interventions(
+            self.subject.network,
+            self.subject.table,
+            self.report.pieces,
+            self.choice.neurons,
+            self.report.sample.flatten(0, 1),
+            [self._column(row) for row in held],
+            self.question.ablation,
+        )
+        pairs = [(self._place(row.neuron), self._column(row)) for row in held]
+        causes = interventions.causes(pairs, self.progress)
+        steerer = Steerer(self.subject.network, self.subject.vocabulary, self.subject.profile)
+        done = {}
+        for row, cause in zip(held, causes, strict=True):
+            row = replace(row, cause=cause)
+            if (cause.alone.beats and row.verdict == "tracks") or (asked is not None and self.question.steer):
+                row = replace(row, steering=self._steering(row, steerer, interventions))
+            done[row.hypothesis] = with_cause(row)
+        self.interventions = interventions
+        if asked is not None:
+            return rows, done[asked.hypothesis]
+        return in_order([done.get(row.hypothesis, row) for row in rows]), None
+
+    def _steering(self, row: Row, steerer: Steerer, interventions: Interventions) -> Steering:
+        place, column = self._place(row.neuron), self._column(row)
+        a, y, _ = self.report.joined(place, column)
+        controls = [
+            (self.choice.neurons[i], tuple(np.quantile(interventions.values_of(i), (0.95, 0.05)).tolist()))
+            for i in interventions.controls(place)
+        ]
+        values = steering.settings(a, y, float(np.sign(row.r_chosen)))
+        neuron, hypothesis = self.choice.neurons[place], self.subject.hypotheses[column]
+        return steerer.steer(neuron, values, controls, hypothesis, self.progress)
+
+    def _place(self, name: str) -> int:
+        return {str(n): i for i, n in enumerate(self.choice.neurons)}[name]
+
+    def _column(self, row: Row) -> int:
+        return {h.name: i for i, h in enumerate(self.subject.hypotheses)}[row.hypothesis]
+
+    def _cards(self, rows: list[Row], asked: Row | None) -> list[Card]:
+        """Look closely at the named neuron, or at the best ones of different hypotheses."""
+        chosen: dict[str, Row] = {}
+        for row in rows:
+            if row.verdict in NAMED and row.neuron is not None:
+                chosen.setdefault(row.neuron, row)
+        best = sorted(chosen.values(), key=lambda row: abs(row.r_untrained) - abs(row.r))[:CARDS]
+        return [self._card(row) for row in ([asked] if asked is not None else best)]
+
+    def _card(self, row: Row) -> Card:
+        place, column = self._place(row.neuron), self._column(row)
+        card = make_card(
+            row, place, column, self.testable, self.choice.r, self.report, self.subject.hypotheses
+        )
+        if row.cause is None:
+            return card
+        nats = self.interventions.next_characters(place, column)
+        return replace(card, next_characters=self._promoted(nats), alike=self._alike(place))
+
+    def _promoted(self, nats: np.ndarray) -> tuple[tuple[str, float], ...]:
+        vocabulary = self.subject.vocabulary
+        names = [vocabulary.symbol_bytes(i).decode("utf-8", "replace") for i in range(len(vocabulary))]
+        order = [int(i) for i in np.argsort(-nats, kind="stable") if i >= vocabulary.num_special]
+        return tuple((names[i], float(nats[i])) for i in (*order[:6], *order[-6:]))
+
+    def _alike(self, place: int) -> tuple[tuple[str, float], ...]:
+        others = self.interventions.alike(place)[1:]
+        own = self.interventions.values_of(place)
+        return tuple(
+            (str(self.choice.neurons[i]), pearson(own, self.interventions.values_of(i))) for i in others
+        )
+
+    def _findings(self, rows: list[Row], cards: list[Card]) -> Findings:
+        subject, config = self.subject, self.subject.network.config
+        halves = {piece.document: piece.chooses for piece in subject.pieces}
+        by_document = all(halves[piece.document] == piece.chooses for piece in subject.pieces)
+        units = self.report.units
+        return Findings(
+            run=subject.run,
+            model=f"{config.cell} {config.num_layers}×{config.hidden_size}",
+            kind=self.kind,
+            text_kind=subject.profile.kind,
+            chars=sum(len(piece) - piece.skip for piece in subject.pieces),
+            documents=len(halves),
+            pieces=len(subject.pieces),
+            split_by="documents" if by_document else "blocks",
+            neurons_tested=len(self.choice.neurons),
+            hypotheses_tested=len(rows),
+            null_units=len(units) if units.valid else None,
+            null_by=units.by,
+            float_error=self.report.float_error,
+            ablation=self.question.ablation,
+            from_training=subject.from_training,
+            rows=tuple(rows),
+            cards=tuple(cards),
+            asked=None if self.question.neuron is None else str(self.question.neuron),
+        )
 
 
 def choose(subject: Subject, network: Network, kind: str) -> Choice:
@@ -160,177 +338,3 @@ def _testable(subject: Subject, hypothesis: int) -> bool:
         if subject.hypotheses[hypothesis].type == "binary" and min(on, len(values) - on) < MIN_EVENTS:
             return False
     return True
-
-
-@dataclass(frozen=True)
-class _Report:
-    """Raw activations of the chosen neurons over the half that reports."""
-
-    pieces: list[Piece]
-    column: dict[int, int]
-    values: list[np.ndarray]
-    float_error: float
-
-    @classmethod
-    def of(cls, subject: Subject, network: Network, choice: Choice, rows: list[int]) -> _Report:
-        pieces = subject.half(chooses=False)
-        recorder = Recorder(network, subject.table, [choice.neurons[row] for row in rows])
-        values = raw_values(recorder, pieces)
-        return cls(pieces, {row: i for i, row in enumerate(rows)}, values, recorder.largest_error)
-
-    def by_piece(self, row: int, hypothesis: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return activations and labels of every piece, warm-up left out."""
-        column = self.column[row]
-        a = [values[piece.skip :, column] for piece, values in zip(self.pieces, self.values, strict=True)]
-        return a, [piece.labels[piece.skip :, hypothesis] for piece in self.pieces]
-
-    def joined(self, row: int, hypothesis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return activations, labels and current characters at scored positions, each (N,)."""
-        a, y = (np.concatenate(part) for part in self.by_piece(row, hypothesis))
-        char = np.concatenate([piece.places[piece.skip :] for piece in self.pieces])
-        scored = ~np.isnan(y)
-        return a[scored], y[scored], char[scored]
-
-
-def _untrained(subject: Subject, kind: str, testable: list[int]) -> dict[int, float]:
-    """Return r of the untrained twin's own best neuron for every hypothesis, chosen alike."""
-    choice = choose(subject, subject.twin, kind)
-    best = {i: choice.best(i, 1) for i in testable}
-    report = _Report.of(subject, subject.twin, choice, sorted({rows[0] for rows in best.values() if rows}))
-    return {i: pearson(*report.joined(rows[0], i)[:2]) if rows else 0.0 for i, rows in best.items()}
-
-
-def _row(subject: Subject, choice: Choice, report: _Report, index: int, top: int, r_untrained: float) -> Row:
-    hypothesis = subject.hypotheses[index]
-    best = choice.best(index, top)
-    if not best:
-        on = np.concatenate([piece.labels[piece.skip :, index] for piece in report.pieces])
-        empty = dict.fromkeys(("neuron", "r", "r_chosen", "ap", "r_within_char", "p", "q"))
-        prevalence = float((on[~np.isnan(on)] > 0).mean())
-        return Row(
-            hypothesis.name,
-            hypothesis.type,
-            prevalence=prevalence,
-            r_untrained=r_untrained,
-            verdict="",
-            **empty,
-        )
-    a, y, char = report.joined(best[0], index)
-    r = pearson(a, y)
-    sign = np.sign(choice.r[best[0], index])
-    documents = [piece.document for piece in report.pieces]
-    null = swap_null(*(null_units(values, documents) for values in report.by_piece(best[0], index)))
-    return Row(
-        hypothesis=hypothesis.name,
-        type=hypothesis.type,
-        neuron=str(choice.neurons[best[0]]),
-        r=r,
-        r_chosen=float(choice.r[best[0], index]),
-        ap=average_precision(sign * a, y) if hypothesis.type == "binary" else None,
-        prevalence=float((y > 0).mean()),
-        r_within_char=within_groups(a, y, char),
-        r_untrained=r_untrained,
-        p=null,
-        q=None,
-        verdict="",
-        runners_up=tuple((str(choice.neurons[n]), pearson(*report.joined(n, index)[:2])) for n in best[1:]),
-    )
-
-
-def _judged(rows: list[Row], hypotheses: Sequence[Hypothesis]) -> list[Row]:
-    """Correct p for the number of hypotheses, pronounce verdicts, and put the best first."""
-    lookahead = {h.name: h.lookahead for h in hypotheses}
-    tested = [i for i, row in enumerate(rows) if row.p is not None]
-    q = (
-        dict(zip(tested, benjamini_hochberg(np.array([rows[i].p for i in tested])), strict=True))
-        if tested
-        else {}
-    )
-    rows = [replace(row, q=float(q[i]) if i in q else None) for i, row in enumerate(rows)]
-    rows = [replace(row, verdict=verdict(row, lookahead[row.hypothesis])) for row in rows]
-    rank = {
-        name: i
-        for i, name in enumerate(("tracks", "found", "no valid null", "char detector", "untrained too"))
-    }
-    return sorted(rows, key=lambda row: (rank.get(row.verdict, 9), -abs(row.r or 0.0)))
-
-
-def verdict(row: Row, lookahead: bool) -> str:
-    """Return what the figures allow to be said, the most damaging finding first."""
-    if row.r is None:
-        return "not found"
-    if row.q is None:
-        return "no valid null"
-    if row.q > Q or np.sign(row.r) != np.sign(row.r_chosen):
-        return "not found"
-    if abs(row.r) - abs(row.r_untrained) < GAIN:
-        return "untrained too"
-    if abs(row.r_within_char) < abs(row.r) / 2 or row.r * row.r_within_char < 0:
-        return "char detector"
-    return "found" if lookahead else "tracks"
-
-
-def _cards(
-    subject: Subject, choice: Choice, report: _Report, rows: list[Row], neuron: Neuron | None
-) -> list[Card]:
-    """Look closely at the named neuron, or at the best ones of different hypotheses."""
-    index = {h.name: i for i, h in enumerate(subject.hypotheses)}
-    names = {str(n): i for i, n in enumerate(choice.neurons)}
-    if neuron is not None:
-        tested = [index[row.hypothesis] for row in rows]
-        place = names[str(neuron)]
-        best = max(tested, key=lambda i: abs(choice.r[place, i]))
-        r_untrained = next(row.r_untrained for row in rows if index[row.hypothesis] == best)
-        own = _own_row(subject, choice, report, place, best, r_untrained)
-        return [make_card(own, place, best, tested, choice.r, report, subject.hypotheses)]
-    chosen: dict[str, Row] = {}
-    for row in rows:
-        if row.verdict in ("tracks", "found", "no valid null") and row.neuron is not None:
-            chosen.setdefault(row.neuron, row)
-    shown = sorted(chosen.values(), key=lambda row: abs(row.r_untrained) - abs(row.r))[:CARDS]
-    tested = [index[row.hypothesis] for row in rows]
-    return [
-        make_card(row, names[row.neuron], index[row.hypothesis], tested, choice.r, report, subject.hypotheses)
-        for row in shown
-    ]
-
-
-def _own_row(
-    subject: Subject, choice: Choice, report: _Report, place: int, hypothesis: int, r_untrained: float
-) -> Row:
-    """Return the figures of a neuron that the user named, for the hypothesis it goes with best."""
-    if choice.r[place, hypothesis] == 0:
-        raise InspectionError(
-            f"`{choice.neurons[place]}` never changes on this text", "choose another neuron"
-        )
-    alone = Choice([choice.neurons[place]], choice.r[place : place + 1])
-    own = replace(report, column={0: report.column[place]})
-    row = _row(subject, alone, own, hypothesis, 1, r_untrained)
-    return _judged([row], subject.hypotheses)[0]
-
-
-def _findings(
-    subject: Subject, choice: Choice, report: _Report, rows: list[Row], cards: list[Card], kind: str
-) -> Findings:
-    config = subject.network.config
-    halves = {piece.document: piece.chooses for piece in subject.pieces}
-    by_document = all(halves[piece.document] == piece.chooses for piece in subject.pieces)
-    reporting = [piece.document for piece in report.pieces]
-    units = len(null_units([np.empty(len(piece) - piece.skip) for piece in report.pieces], reporting))
-    return Findings(
-        run=subject.run,
-        model=f"{config.cell} {config.num_layers}×{config.hidden_size}",
-        kind=kind,
-        text_kind=subject.profile.kind,
-        chars=sum(len(piece) - piece.skip for piece in subject.pieces),
-        documents=len(halves),
-        pieces=len(subject.pieces),
-        split_by="documents" if by_document else "blocks",
-        neurons_tested=len(choice.neurons),
-        hypotheses_tested=len(rows),
-        null_units=units if units >= MIN_NULL_UNITS else None,
-        null_by="documents" if len(set(reporting)) >= MIN_NULL_UNITS else "blocks",
-        float_error=report.float_error,
-        rows=tuple(rows),
-        cards=tuple(cards),
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from charrnn.inspection.hypotheses import Hypothesis, TextProfile
 from charrnn.text.corpus import Corpus
 
 BLOCK_CHARS = 10_000
+MIN_BLOCK_CHARS = 2_000
+NUM_BLOCKS = 48
+"""Where documents are few, the text is cut into at least so many blocks, as far as it suffices."""
+MIN_CHARS = 40 * MIN_BLOCK_CHARS
+"""What a valid null needs."""
 GAP_CHARS = 500
 """Read but not scored at the begin of a block that continues a document."""
 WARM_UP_CHARS = 64
@@ -57,27 +62,37 @@ def cut_pieces(
     hypotheses: Sequence[Hypothesis],
     profile: TextProfile,
     max_chars: int = MAX_CHARS,
+    both_halves: bool = True,
 ) -> list[Piece]:
     """Cut parts of a corpus into pieces and label them.
 
-    Every document is labelled whole, then cut into blocks of 10,000 characters; a block that continues
-    a document begins with a gap of 500 characters that is read but not scored. With at least 8
-    documents, whole documents are dealt to the two halves; otherwise neighbouring blocks alternate.
+    Every document is labelled whole, then cut into blocks of at most 10,000 characters, shorter where
+    documents are few; a block that continues a document begins with a gap of 500 characters that is
+    read but not scored. With at least 8 documents, whole documents are dealt to the two halves;
+    otherwise neighbouring blocks alternate.
 
     Raises:
-        InspectionError: There are fewer than two pieces, so nothing can be confirmed.
+        InspectionError: ``both_halves`` are wanted and there are fewer than two pieces, so nothing can be
+            confirmed; or labels from a file are not as many as the characters.
     """
     documents = [span for part in parts if part[1] > part[0] for span in corpus.documents(*part)]
+    ends = list(accumulate(end - begin for begin, end in documents))
+    for hypothesis in hypotheses:
+        hypothesis.check_length(ends[-1] if ends else 0)
+    before = {span: end - (span[1] - span[0]) for span, end in zip(documents, ends, strict=True)}
     documents = [(begin, end) for begin, end in documents if end - begin > 1]
-    blocks = _thinned([block for n, span in enumerate(documents) for block in _blocks(n, *span)], max_chars)
+    length = _block_length(documents, max_chars)
+    blocks = [block for n, span in enumerate(documents) for block in _blocks(n, *span, length)]
+    blocks = _thinned(blocks, max_chars)
     pieces = []
     dealt = zip(blocks, _halves(blocks), strict=True)
     for number, own in groupby(dealt, key=lambda pair: pair[0][0]):
-        pieces += _label(corpus, number, documents[number], list(own), hypotheses, profile)
-    if len({piece.chooses for piece in pieces}) < 2:
+        span = documents[number]
+        pieces += _label(corpus, number, span, before[span], list(own), hypotheses, profile)
+    if both_halves and len({piece.chooses for piece in pieces}) < 2:
         raise InspectionError(
             "the text is too short to inspect: it gives fewer than two pieces",
-            f"name a longer one with `--text`; two blocks of {BLOCK_CHARS:,} characters are the least",
+            f"name a longer one with `--text`; two blocks of {MIN_BLOCK_CHARS:,} characters are the least",
         )
     return pieces
 
@@ -86,9 +101,17 @@ Block = tuple[int, int, int, int]
 """Number and begin of a document, begin and end of a block in it, as positions in the corpus."""
 
 
-def _blocks(number: int, start: int, stop: int) -> list[Block]:
-    """Cut a document into blocks of equal length, at most 10,000 characters each."""
-    count = -(-(stop - start) // BLOCK_CHARS)
+def _block_length(documents: Sequence[tuple[int, int]], max_chars: int) -> int:
+    """Return the largest length of a block: documents are units enough if there are many of them."""
+    if len(documents) >= NUM_BLOCKS:
+        return BLOCK_CHARS
+    total = min(max_chars, sum(end - begin for begin, end in documents))
+    return min(BLOCK_CHARS, max(MIN_BLOCK_CHARS, total // NUM_BLOCKS))
+
+
+def _blocks(number: int, start: int, stop: int, length: int) -> list[Block]:
+    """Cut a document into blocks of equal length."""
+    count = -(-(stop - start) // length)
     edges = np.linspace(start, stop, count + 1).astype(int).tolist()
     return [(number, start, begin, end) for begin, end in pairwise(edges)]
 
@@ -130,16 +153,20 @@ def _label(
     corpus: Corpus,
     number: int,
     span: tuple[int, int],
+    before: int,
     blocks: list[tuple[Block, bool]],
     hypotheses: Sequence[Hypothesis],
     profile: TextProfile,
 ) -> list[Piece]:
-    """Label a document whole, one hypothesis after the other, and keep what its blocks need of it."""
+    """Label a document whole, one hypothesis after the other, and keep what its blocks need of it.
+
+    ``before`` is the number of characters in the documents before it.
+    """
     text = _one_char_per_place(corpus, *span)
     windows = [slice(begin - span[0], end - span[0]) for (_, _, begin, end), _ in blocks]
     labels = [np.empty((w.stop - w.start, len(hypotheses)), dtype=np.float32) for w in windows]
     for column, hypothesis in enumerate(hypotheses):
-        values = hypothesis.label(text, profile)
+        values = hypothesis.label_at(before, text, profile)
         for window, block in zip(windows, labels, strict=True):
             block[:, column] = values[window]
     return [

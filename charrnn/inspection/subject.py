@@ -3,23 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from charrnn.errors import InspectionError, RunError
-from charrnn.inspection.hypotheses import for_kind, get, profile_text
-from charrnn.inspection.neurons import Subject
-from charrnn.inspection.pieces import cut_pieces
+from charrnn.inspection.hypotheses import PROFILE_CHARS, Hypothesis, TextProfile, for_kind, profile_text
+from charrnn.inspection.hypotheses.custom import resolve_all
+from charrnn.inspection.pieces import MAX_CHARS, MIN_CHARS, Piece, cut_pieces
 from charrnn.model.network import Network
 from charrnn.runs import Checkpoint, find_corpus
 from charrnn.text.corpus import Corpus, open_corpus
 from charrnn.text.reading import find_sources
+from charrnn.text.vocabulary import Vocabulary
 
-PROFILE_CHARS = 500_000
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, its untrained twin, and the text they are inspected on.
+
+    Args:
+        run: What names the run.
+        network: In evaluation mode, on the device it shall run on.
+        twin: The same architecture with the weights it had before training.
+        vocabulary: Symbols to ids.
+        table: Place to id, (U,) int64.
+        pieces: Labelled text.
+        hypotheses: In the order of the labels' columns.
+        profile: Facts about the corpus.
+        from_training: Characters of the text that the network was trained on.
+    """
+
+    run: str
+    network: Network
+    twin: Network
+    vocabulary: Vocabulary
+    table: np.ndarray
+    pieces: Sequence[Piece]
+    hypotheses: Sequence[Hypothesis]
+    profile: TextProfile
+    from_training: int = 0
+
+    def half(self, chooses: bool) -> list[Piece]:
+        """Return the pieces that choose, or those that report."""
+        return [piece for piece in self.pieces if piece.chooses == chooses]
 
 
 def make_subject(
-    checkpoint: Checkpoint, device: torch.device, *, texts: Sequence[str] = (), hypotheses: Sequence[str] = ()
+    checkpoint: Checkpoint,
+    device: torch.device,
+    *,
+    texts: Sequence[str] = (),
+    hypotheses: Sequence[str] = (),
+    max_chars: int = MAX_CHARS,
 ) -> Subject:
     """Return what is inspected: the network, its twin, and labelled text.
 
@@ -27,35 +64,41 @@ def make_subject(
         checkpoint: The run.
         device: Where to read.
         texts: Files, folders, globs or corpus names; none means the run's held-out text, val and test.
-        hypotheses: Names; none means all that suit the kind of text.
+        hypotheses: Names, or anything else that ``resolve`` takes; none means all that suit the kind of text.
+        max_chars: Characters read at most, evenly from the whole.
 
     Raises:
         InspectionError: A hypothesis is unknown, or there is too little text.
         RunError: The run's held-out text cannot be found any more.
     """
-    corpus, parts, sample = _text(checkpoint, texts)
+    corpus, parts, sample, from_training = _text(checkpoint, texts)
     profile = profile_text(sample)
-    asked = [get(name) for name in dict.fromkeys(hypotheses)] or for_kind(profile.kind)
-    pieces = cut_pieces(corpus, parts, asked, profile)
+    asked = resolve_all(hypotheses, sample, profile) or for_kind(profile.kind)
+    pieces = cut_pieces(corpus, parts, asked, profile, max_chars)
     config = checkpoint.config
     twin = Network(config.model, len(checkpoint.vocabulary), config.training.seed).to(device).eval()
     return Subject(
         run=str(checkpoint.location),
         network=checkpoint.network.to(device).eval(),
         twin=twin,
+        vocabulary=checkpoint.vocabulary,
         table=corpus.id_table(checkpoint.vocabulary),
         pieces=pieces,
         hypotheses=asked,
         profile=profile,
+        from_training=from_training,
     )
 
 
-def _text(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[Corpus, list[tuple[int, int]], str]:
-    """Return the corpus, the parts of it to inspect, and a sample for the text's profile."""
+def _text(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[Corpus, list[tuple[int, int]], str, int]:
+    """Return the corpus, the parts to inspect, a sample for the profile, and how much was trained on.
+
+    Where the held-out text is too short for a valid null, the end of the training text is read too.
+    """
     own = find_corpus(checkpoint)
     if texts:
         corpus = open_corpus(find_sources(texts), checkpoint.config.text)
-        return corpus, [(0, len(corpus.places))], corpus.text(0, PROFILE_CHARS)
+        return corpus, [(0, len(corpus.places))], corpus.text(0, PROFILE_CHARS), 0
     if own is None:
         raise RunError(
             f"the held-out text of `{checkpoint.name}` cannot be found any more", "name one with `--text`"
@@ -65,4 +108,6 @@ def _text(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[Corpus, list[tu
     if not any(end > begin for begin, end in parts):
         raise InspectionError(f"the run `{checkpoint.name}` kept no text apart", "name one with `--text`")
     begin, end = splits["train"]
-    return own, parts, own.text(begin, min(end, begin + PROFILE_CHARS))
+    lacking = max(0, min(end - begin, MIN_CHARS - sum(stop - start for start, stop in parts)))
+    more = [(end - lacking, end)] if lacking else []
+    return own, more + parts, own.text(begin, min(end, begin + PROFILE_CHARS)), lacking

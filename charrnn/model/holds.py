@@ -52,6 +52,13 @@ def hold_all(held: Sequence[Held], network: Network) -> LayerHold:
     return lambda layer: holds.get(layer, untouched)
 
 
+def hold_copies(copies: Sequence[Sequence[Held]], network: Network, num_rows: int) -> LayerHold:
+    """Return what keeps other neurons at values in each of K copies of a batch, every tensor (K, R, ·)."""
+    like = network.readout.weight
+    blocks = {n: _Block(copies, n, like, num_rows) for n in range(1, len(network.layers) + 1)}
+    return lambda layer: blocks[layer]
+
+
 def _same(held: Sequence[Held], like: Tensor) -> Hold:
     own = [(one.kind, one.index, one.inner(like)) for one in held]
 
@@ -118,6 +125,29 @@ def held_losses(network: Network, ids: Tensor, copies: Sequence[Sequence[Held]])
     return torch.cat([runner.losses(begin) for begin in range(0, ids.shape[1], WINDOW)], dim=-1)
 
 
+@torch.inference_mode()
+def held_log_probs(network: Network, ids: Tensor, held: Sequence[Held], where: Tensor) -> Tensor:
+    """Return the mean log probability of every next symbol at some characters while neurons are held.
+
+    Args:
+        network: In evaluation mode.
+        ids: Symbols of each row, without boundaries, (R, T).
+        held: Neurons to hold; none for the bare network.
+        where: The characters after which the next one counts, (R, T - 1) bool.
+
+    Returns:
+        Nats, (V,).
+    """
+    runner = _Runner(network, ids, [held])
+    total = torch.zeros(network.vocab_size, dtype=torch.float64, device=ids.device)
+    for begin in range(0, ids.shape[1], WINDOW):
+        logits, target = runner.logits(begin)
+        logits = logits.squeeze(1) if logits.ndim == 4 else logits
+        here = where[:, begin : begin + len(target)].t()
+        total += logits[here].log_softmax(-1).double().sum(0)
+    return total / where.sum().clamp(min=1)
+
+
 class _Runner:
     """The same rows on their way through a network in K copies."""
 
@@ -135,18 +165,22 @@ class _Runner:
 
     def losses(self, begin: int) -> Tensor:
         """Read one window behind the boundary; nats of what follows each symbol, (K, R, ≤ WINDOW)."""
+        logits, target = self.logits(begin)
+        wide = target.unsqueeze(1).expand(-1, self.copies, -1) if logits.ndim == 4 else target
+        nats = cross_entropy(logits.flatten(0, -2), wide.flatten(), reduction="none").view(wide.shape)
+        nats = nats if nats.ndim == 3 else nats.unsqueeze(1).expand(-1, self.copies, -1)
+        return nats.permute(1, 2, 0)
+
+    def logits(self, begin: int) -> tuple[Tensor, Tensor]:
+        """Read one window; logits (T, K, R, V), or (T, R, V) if nothing is held, and what follows, (T, R)."""
         first = 0 if begin == 0 else begin + 1
         window = self.ids[:, first : begin + WINDOW + 1]
         values = self.network.inputs(window.t())
         for i, layer in enumerate(self.network.layers):
             values, self.states[i] = self._layer(i, layer, values)
-        target = self.ids[:, begin + 2 : begin + WINDOW + 2]
-        values = values[begin + 1 - first :][: target.shape[1]]
-        logits = self.network.readout(values)  # (T, R, V) or (T, K, R, V)
-        wide = target.t().unsqueeze(1).expand(-1, self.copies, -1) if logits.ndim == 4 else target.t()
-        nats = cross_entropy(logits.flatten(0, -2), wide.flatten(), reduction="none").view(wide.shape)
-        nats = nats if nats.ndim == 3 else nats.unsqueeze(1).expand(-1, self.copies, -1)
-        return nats.permute(1, 2, 0)
+        target = self.ids[:, begin + 2 : begin + WINDOW + 2].t()
+        values = values[begin + 1 - first :][: len(target)]
+        return self.network.readout(values), target
 
     def _layer(self, i: int, layer: RecurrentLayer, values: Tensor) -> tuple[Tensor, State]:
         if self.blocks[i]:

@@ -132,11 +132,11 @@ class Network(nn.Module):
         """Read one id per row, (B,), and return the logits of the next, (B, V), and the state.
 
         Args:
-            ids: (B,) int64.
+            ids: (B,) int64, or with any further dimensions in front that the state has too.
             state: The state before.
             hold: Returns for a layer, from 1, what keeps some of its neurons at values.
         """
-        keep = (ids != BOUNDARY).unsqueeze(1)
+        keep = (ids != BOUNDARY).unsqueeze(-1)
         after = []
         hidden = None
         for number, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True), start=1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,22 +12,31 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.inspection.findings import Card, Excerpt, Findings, Row
+from charrnn.inspection.findings import NAMED, Card, Excerpt, Findings, Row
 from charrnn.rendering.paint import is_plain, legend, paint
 from charrnn.rendering.tables import stdout_console
 
 MAX_WIDTH = 98
+FOUND = ("drives", "used", "tracks", "redundant", "found")
+LEAST_WIDTH = {">AP (base)": 92, ">×char": 78, ">twin": 72}
+"""Columns that are left out where the terminal is narrower."""
 SHORT_BEFORE, SHORT_AFTER = 70, 30
 MARKS = {
-    "tracks": ("●", "green"),
+    "drives": ("●", "green"),
+    "used": ("●", "cyan"),
+    "tracks": ("◐", "yellow"),
+    "redundant": ("○", "yellow"),
     "found": ("◐", "yellow"),
+    "no valid null": ("?", "yellow"),
     "char detector": ("·", "dim"),
     "untrained too": ("·", "dim"),
     "not found": ("·", "dim"),
-    "no valid null": ("?", "yellow"),
 }
 MEANING = {
+    "drives": "used, and held while sampling it moves the hypothesis more than 20 controls do",
+    "used": "tracks, and holding it hurts where the hypothesis is on, more than 20 matched controls",
     "tracks": "beats chance (q ≤ .05), the untrained twin (by .10) and the current character alone",
+    "redundant": "tracks; not used alone, but as a group with the neurons that go with it",
     "found": "as tracks, for a hypothesis that looks ahead",
     "char detector": "less than half of r is left among equal current characters",
     "untrained too": "an untrained twin comes within .10",
@@ -67,8 +76,13 @@ def print_findings(findings: Findings, console: Console | None = None) -> None:
 def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
     yield Text.assemble((findings.run, "bold"), f" · {findings.model}")
     yield Text(_method(findings), style="dim")
+    if findings.from_training:
+        yield Text(
+            f"{findings.from_training:,} characters are from the training text, as little was held out",
+            style="yellow",
+        )
     if findings.asked is None:
-        yield board(findings.rows)
+        yield board([row for row in findings.rows if row.verdict != "not found"], view.width)
         yield Text(_footer(findings), style="dim")
     if not findings.cards:
         return
@@ -104,27 +118,44 @@ def _method(findings: Findings) -> str:
 
 
 def _footer(findings: Findings) -> str:
-    named = {row.neuron for row in findings.rows if row.verdict in ("tracks", "found")}
+    named = {row.neuron for row in findings.rows if row.verdict in FOUND}
     free = findings.neurons_tested - len(named)
     seen = dict.fromkeys(row.verdict for row in findings.rows)
     lines = [f"{MARKS[name][0]} {name}: {MEANING[name]}" for name in seen]
-    lines.append(
-        f"{free:,} of {findings.neurons_tested:,} neurons are the best for no hypothesis that was found"
-    )
+    if "not found" in seen:
+        lines[-1] += ": " + ", ".join(r.hypothesis for r in findings.rows if r.verdict == "not found")
+    lines.append("twin: the best neuron of the same network before training, chosen alike")
+    lines.append(f"{free:,} of {findings.neurons_tested:,} neurons have no label")
     lines.append(
         f"values after reading the character; gates reproduce the outputs to {findings.float_error:.0e}"
     )
+    if any(row.cause for row in findings.rows):
+        lines.append(_ablation(findings))
     return "\n".join(lines)
 
 
-def board(rows: tuple[Row, ...]) -> Table:
+def _ablation(findings: Findings) -> str:
+    site = {"c": "c, before h = o tanh(c)"}.get(findings.kind, findings.kind)
+    controls = sorted(v for row in findings.rows if row.cause for v in row.cause.alone.controls_on)
+    low, high = np.quantile(controls, (0.025, 0.975))
+    return (
+        f"Δ bpc: {site} held at its {findings.ablation} at every step · "
+        f"95 % of the matched controls in {change(low)} … {change(high)}"
+    )
+
+
+def board(rows: Sequence[Row], width: int) -> Table:
     """Return the table with one line per hypothesis, its best neuron, and all runners-up beneath."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in ("hypothesis", "neuron", ">r", ">AP (base)", ">×char", ">untrained", ">q", "verdict"):
+    heads = ("hypothesis", "neuron", ">r", ">AP (base)", ">×char", ">twin", "Δ on / off", "verdict")
+    left_out = {head for head, least in LEAST_WIDTH.items() if width < least}
+    kept = [i for i, head in enumerate(heads) if head not in left_out]
+    for head in (heads[i] for i in kept):
         right = head.startswith(">")
         table.add_column(head.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row))
+        cells = _cells(row)
+        table.add_row(*(cells[i] for i in kept))
         for name, r in row.runners_up:
             table.add_row("", Text(name, style="dim"), Text(signed(r), style="dim"))
     return table
@@ -132,7 +163,7 @@ def board(rows: tuple[Row, ...]) -> Table:
 
 def _cells(row: Row) -> tuple[Text, ...]:
     mark, style = MARKS[row.verdict]
-    named = row.verdict in ("tracks", "found", "no valid null")
+    named = row.verdict in NAMED
     sign = "blue" if (row.r or 0) > 0 else "red"
     precision = "" if row.ap is None else f"{unsigned(row.ap)} ({unsigned(row.prevalence)})"
     return (
@@ -142,9 +173,22 @@ def _cells(row: Row) -> tuple[Text, ...]:
         Text(precision),
         Text("–" if row.r_within_char is None else signed(row.r_within_char)),
         Text("–" if row.r_untrained is None else signed(row.r_untrained)),
-        Text("–" if row.q is None else unsigned(row.q, 3)),
+        _costs(row),
         Text.assemble((mark, style), " ", (row.verdict, "" if named else "dim")),
     )
+
+
+def _costs(row: Row) -> Text:
+    if row.cause is None:
+        return Text("–", style="dim")
+    alone = row.cause.alone
+    off = "n.a." if alone.off is None else change(alone.off)
+    return Text.assemble(change(alone.on), (" / ", "dim"), off)
+
+
+def change(bits: float) -> str:
+    """Return a change of bpc as ``+.41`` or ``−.02``."""
+    return ("−" if bits < 0 else "+") + unsigned(abs(bits))
 
 
 def signed(value: float) -> str:

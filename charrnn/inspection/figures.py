@@ -1,0 +1,149 @@
+"""The figures in findings: statistics, the cost of holding a neuron, and what that does to text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Figures of one neuron for one hypothesis; those that do not apply to its type are None.
+
+    Args:
+        r: Pearson's correlation.
+        r_low: Lower end of its 95 % interval, from a bootstrap over documents; None with fewer than five.
+        r_high: Upper end.
+        prevalence: Share of characters with a value above 0.
+        ap: Average precision of the neuron times its sign; by chance ``prevalence``.
+        f1: At the threshold that the choosing half sets.
+        mcc: Matthews' correlation at the same threshold.
+        auc: Area under the ROC curve; shown, never ranked by.
+        threshold: Activation from which on the neuron counts as on (below which, for a negative r).
+        mutual_information: Bits, corrected for the size of the sample.
+        num_effective: Characters that count as independent.
+        r_within_char: Correlation at equal current characters.
+        r_within_bigram: Correlation at equal current and previous characters.
+        eta2: Share of the neuron's variance between the levels of the hypothesis.
+        eta2_on_off: The same if it is only known whether the level is above 0: a detector, not a counter.
+        shape: How it counts, the best of five on the choosing half.
+        r_shape: Correlation with the hypothesis in that shape.
+        slope_per_char: Change of the activation per unit of the hypothesis.
+        latency_on: Characters from a switch-on to the neuron's largest answer.
+        latency_off: The same of a switch-off.
+    """
+
+    r: float
+    r_low: float | None
+    r_high: float | None
+    prevalence: float
+    ap: float | None
+    f1: float | None
+    mcc: float | None
+    auc: float | None
+    threshold: float | None
+    mutual_information: float
+    num_effective: float
+    r_within_char: float
+    r_within_bigram: float
+    eta2: float | None
+    eta2_on_off: float | None
+    shape: str | None
+    r_shape: float | None
+    slope_per_char: float | None
+    latency_on: int | None
+    latency_off: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What holding a neuron, or a group of them, costs; bits per character more than when nothing is held.
+
+    Args:
+        held: The neurons.
+        value: What the first of them is held at, as painted; None where it is resampled.
+        on: Change of bpc where the hypothesis is on.
+        off: Change of bpc where it is off; None where it hardly ever is.
+        on_low: Lower end of the 95 % interval of ``on``, from a bootstrap over rows.
+        on_high: Upper end.
+        controls_on: The same for matched controls, ascending.
+        beats: Whether ``on`` is surely above 0 and above every control, and so is ``on - off``.
+    """
+
+    held: tuple[str, ...]
+    value: float | None
+    on: float
+    off: float | None
+    on_low: float
+    on_high: float
+    controls_on: tuple[float, ...]
+    beats: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What holding a neuron does to the prediction of the next character.
+
+    Args:
+        alone: The neuron by itself.
+        group: With all neurons that correlate with it; None where there are none.
+    """
+
+    alone: Effect
+    group: Effect | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"alone": self.alone.to_json(), "group": self.group.to_json() if self.group else None}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Text that was written while a neuron was held.
+
+    Args:
+        value: What it was held at, as painted; None where nothing was.
+        score: Mean of the hypothesis over the text.
+        line_length: Mean number of characters of a line, its end included; None where there is none.
+        bpc: Bits per character of the text under the network with nothing held.
+        sample: Some of the text.
+    """
+
+    value: float | None
+    score: float
+    line_length: float | None
+    bpc: float
+    sample: str
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What holding a neuron does to what is written; all streams see the same random numbers.
+
+    Args:
+        free: Nothing held.
+        high: Held at what it is where the hypothesis is on.
+        low: Held at what it is where the hypothesis is off.
+        controls: Largest change of the score by either setting, for matched controls, ascending.
+        damage: Bits per character that the setting with the larger change costs under the clean network.
+        beats: Whether one setting changes the score by more than every control at a damage of at most .5.
+    """
+
+    free: Setting
+    high: Setting
+    low: Setting
+    controls: tuple[float, ...]
+    damage: float
+    beats: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
