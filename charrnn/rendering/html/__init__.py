@@ -28,8 +28,8 @@ SCRIPTS = (
     "page.js",
 )
 """In the order in which they are joined to one module."""
-_SPARE = 2_000
-"""Bytes for what says how gates are kept, which is known only when all else is packed."""
+_SPARE = 8_000
+"""Bytes for the panel that says how all was computed, which is known only when all else is packed."""
 
 
 def page_html(page: Page) -> str:
@@ -45,7 +45,7 @@ def page_html(page: Page) -> str:
     }
     frame = _source("page.html")
     data = packed(page, MAX_BYTES - _SPARE - len(_filled(frame, parts).encode("utf-8", "xmlcharrefreplace")))
-    data["method"] = method(page, len(data["gateValues"]), data["gateSteps"])
+    data["method"] = method(page, data)
     return _filled(frame, parts | {"data": json_text(data)})
 
 

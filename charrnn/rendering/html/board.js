@@ -1,7 +1,8 @@
 // The leader board: one row per hypothesis, the same columns as in the terminal.
 
-const MARKS = { drives: "●", used: "●", tracks: "●", found: "◐", "no valid null": "?" };
-const GOOD = new Set(["drives", "used", "tracks"]), FAIR = new Set(["found", "no valid null"]);
+const [MARK_OF, TONE_OF, MEANING_OF] = [0, 1, 2].map((k) => (verdict) => DATA.verdicts[verdict]?.[k] ?? "");
+const isQuiet = (verdict) => ["dim", ""].includes(TONE_OF(verdict));
+const isMissing = (value) => value === null || value === undefined;
 
 /** Columns: key, heading, what it means, how a value is written. Those without any value are not shown. */
 const COLUMNS = [
@@ -11,14 +12,19 @@ const COLUMNS = [
   ["ap", "AP (base)", "Average precision, beside the share of characters where it holds", (v, row) => `${unsigned(v)} (${unsigned(row.prevalence)})`],
   ["r_within_char", "×char", "r at equal current characters", (v) => signed(v)],
   ["r_untrained", "untrained", "r of the best neuron before training", (v) => signed(v)],
-  ["f1", "F1", "Harmonic mean of precision and recall", (v) => unsigned(v)],
-  ["mcc", "MCC", "Matthews correlation", (v) => signed(v)],
-  ["auc", "AUC", "Area under the ROC curve", (v) => unsigned(v)],
-  ["mutual_information", "MI", "Mutual information, bits", (v) => unsigned(v)],
-  ["delta_on_bpc", "Δ bpc on / off", "Cost of holding the neuron, where the hypothesis holds and elsewhere", (v, row) => `${signed(v)} / ${signed(row.delta_off_bpc)}`],
+  ["delta_on_bpc", "Δ bpc on / off", "What holding the neuron costs where the hypothesis holds, and elsewhere", (v, row) => `${signed(v)} / ${signed(row.delta_off_bpc)}`],
   ["q", "q", "Chance, corrected for the number of hypotheses", (v) => unsigned(v, 3)],
-  ["verdict", "verdict", "What all this allows to be said", (v) => `${MARKS[v] ?? "·"} ${v}`],
-].filter(([key]) => FOUND.rows.some((row) => row[key] !== null && row[key] !== undefined));
+  ["verdict", "verdict", "What all this allows to be said", (v) => `${MARK_OF(v) || "·"} ${v}`],
+  ["f1", "F1", "Harmonic mean of precision and recall at the threshold of the choosing half", (v) => unsigned(v)],
+  ["mcc", "MCC", "Matthews' correlation at the same threshold", (v) => signed(v)],
+  ["auc", "AUC", "Area under the ROC curve; never ranked by", (v) => unsigned(v)],
+  ["mutual_information", "MI", "Mutual information, bits", (v) => unsigned(v)],
+].filter(([key]) => FOUND.rows.some((row) => !isMissing(figure(row, key))));
+
+/** A figure of a row, wherever the findings keep it. */
+function figure(row, key) {
+  return row[key] ?? row.measures?.[key] ?? null;
+}
 
 const sorting = { key: null, down: true };
 const hiddenVerdicts = new Set();
@@ -35,12 +41,12 @@ function drawBoard() {
 
 function verdictChip([verdict, count]) {
   return el("button", {
-    type: "button", class: "chip", "aria-pressed": String(!hiddenVerdicts.has(verdict)),
+    type: "button", class: "chip", title: MEANING_OF(verdict), "aria-pressed": String(!hiddenVerdicts.has(verdict)),
     onclick: () => {
       if (!hiddenVerdicts.delete(verdict)) hiddenVerdicts.add(verdict);
       drawBoardKeepingFocus();
     },
-  }, `${MARKS[verdict] ?? "·"} ${verdict} `, el("small", {}, String(count)));
+  }, `${MARK_OF(verdict) || "·"} ${verdict} `, el("small", {}, String(count)));
 }
 
 function heading([key, name, meaning]) {
@@ -68,19 +74,20 @@ function drawBoardKeepingFocus() {
   focusable()[index]?.focus();
 }
 
+const size = (value) => (value === null ? -1 : Math.abs(value));
+
 function sortedRows() {
   const kept = FOUND.rows.filter((row) => !hiddenVerdicts.has(row.verdict));
   if (sorting.key === null) return kept;
   const { key, down } = sorting;
   const order = isText(key)
     ? (a, b) => String(a[key] ?? "").localeCompare(String(b[key] ?? ""))
-    : (a, b) => Math.abs(a[key] ?? -1) - Math.abs(b[key] ?? -1);
+    : (a, b) => size(figure(a, key)) - size(figure(b, key));
   return kept.sort((a, b) => (down ? -order(a, b) : order(a, b)));
 }
 
 function boardRows(row) {
-  const quiet = !GOOD.has(row.verdict) && !FAIR.has(row.verdict);
-  const made = el("tr", { class: quiet ? "quiet" : "" }, ...COLUMNS.map((column) => cell(row, column)));
+  const made = el("tr", { class: isQuiet(row.verdict) ? "quiet" : "" }, ...COLUMNS.map((column) => cell(row, column)));
   const chosen = DATA.neurons[state.neuron] === row.neuron && DATA.hypotheses[state.hypothesis].name === row.hypothesis;
   if (chosen) made.setAttribute("aria-current", "true");
   made.addEventListener("click", () => choose(row.neuron, row.hypothesis));
@@ -88,15 +95,21 @@ function boardRows(row) {
 }
 
 function cell(row, [key, , , write]) {
-  const value = row[key];
-  const missing = value === null || value === undefined;
-  if (key === "neuron" && !missing) {
+  const value = figure(row, key);
+  if (key === "neuron" && value !== null) {
     return el("td", { class: row.r < 0 ? "mono negative" : "mono positive" },
       el("button", { type: "button", onclick: () => choose(value, row.hypothesis) }, value));
   }
-  const tone = key === "verdict" ? ` ${GOOD.has(value) ? "good" : FAIR.has(value) ? "fair" : ""}` : "";
-  const made = el("td", { class: (isText(key) ? "" : "figure") + tone }, missing ? "–" : write(value, row));
-  if (key === "r" && Array.isArray(row.ci)) made.title = `95 % of resamples: ${signed(row.ci[0])} … ${signed(row.ci[1])}`;
+  const made = el("td", { class: isText(key) ? "" : "figure" }, value === null ? "–" : write(value, row));
+  // the verdict stands far to the right where the panel is narrow; its mark comes first
+  if (key === "hypothesis") made.prepend(el("span", { class: `mark ${TONE_OF(row.verdict)}`, title: row.verdict, "aria-hidden": "true" }, MARK_OF(row.verdict) || "·"));
+  if (key === "verdict") {
+    made.className = `verdict ${TONE_OF(value)}`;
+    made.title = MEANING_OF(value);
+  }
+  if (key === "r" && !isMissing(row.measures?.r_low)) {
+    made.title = `95 % interval ${signed(row.measures.r_low)} … ${signed(row.measures.r_high)}`;
+  }
   return made;
 }
 

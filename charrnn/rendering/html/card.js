@@ -10,6 +10,7 @@ function drawCard() {
     el("h2", {}, el("span", { class: "mono" }, DATA.neurons[neuron]), ` and ${DATA.hypotheses[hypothesis].name}`),
     el("p", { class: "quiet" }, DATA.hypotheses[hypothesis].definition),
     figures(neuron, hypothesis, found),
+    ...causes(rowOfBoard(neuron, hypothesis)),
     histogram(found),
     failures(found),
     saturation(neuron) ?? "",
@@ -41,13 +42,39 @@ function split(neuron, h) {
     meanOn: onSum / Math.max(1, onCount), meanOff: offSum / Math.max(1, offCount) };
 }
 
+/** The row of the board for a neuron and a hypothesis, if they go together there. */
+function rowOfBoard(neuron, h) {
+  return FOUND.rows.find((one) => one.hypothesis === DATA.hypotheses[h].name && one.neuron === DATA.neurons[neuron]);
+}
+
 function figures(neuron, h, found) {
-  const row = FOUND.rows.find((one) => one.hypothesis === DATA.hypotheses[h].name && one.neuron === DATA.neurons[neuron]);
+  const row = rowOfBoard(neuron, h);
   const pairs = row
-    ? COLUMNS.filter(([key]) => !isText(key)).map(([key, name, , write]) => [name, row[key] === null || row[key] === undefined ? "–" : write(row[key], row)])
+    ? COLUMNS.filter(([key]) => !isText(key)).map(([key, name, , write]) => [name, figure(row, key) === null ? "–" : write(figure(row, key), row)])
     : [];
   const own = [["r on this page", signed(found.r)], ["mean on", signed(found.meanOn)], ["mean off", signed(found.meanOff)]];
   return el("dl", { class: "figures" }, ...[...pairs, ...own].map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+/** What holding the neuron does to predictions and to what is written, where that was measured. */
+function causes(row) {
+  const effects = [row?.cause?.alone, row?.cause?.group].filter(Boolean).map((effect) => {
+    const ends = [effect.controls_on[0], effect.controls_on.at(-1)].map((v) => signed(v ?? NaN, 3)).join(" … ");
+    const where = effect.off === null ? "" : `, ${signed(effect.off)} elsewhere`;
+    return el("p", {}, el("strong", {}, `Holding ${effect.held.join(", ")}`),
+      ` costs ${signed(effect.on)} bpc where the hypothesis holds (95 %: ${signed(effect.on_low)} … ${signed(effect.on_high)})${where}; `,
+      el("span", { class: "quiet" }, `${effect.controls_on.length} matched controls: ${ends}`));
+  });
+  return [...effects, ...(row?.steering ? [steered(row.steering)] : [])];
+}
+
+function steered({ free, high, low }) {
+  const rows = [["free", free], ["high", high], ["low", low]].map(([name, one]) => el("tr", {},
+    el("td", {}, isMissing(one.value) ? name : `${name} ${signed(one.value)}`),
+    el("td", { class: "figure" }, unsigned(one.score)), el("td", { class: "figure" }, unsigned(one.bpc)),
+    el("td", { class: "wide" }, el("details", {}, el("summary", {}, "text"), el("div", { class: "sample plain" }, one.sample)))));
+  return el("table", { class: "small" }, el("thead", {}, el("tr", {}, ...["held while it writes", "hypothesis", "bpc", ""].map((head, k) =>
+    el("th", { class: k === 1 || k === 2 ? "figure" : "" }, head)))), el("tbody", {}, ...rows));
 }
 
 /** Values where the hypothesis holds above the axis, elsewhere below it, each as shares of its own. */

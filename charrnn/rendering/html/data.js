@@ -30,13 +30,13 @@ for (const { begin, skip } of DATA.stretches) SCORED.fill(0, begin, begin + skip
 
 const fromByte = (byte, steps) => (byte === 255 ? NaN : byte / steps - 1);
 const valueAt = (neuron, i) => fromByte(VALUES[neuron][i], STEP.value);
-const gateAt = (neuron, gate, i) => fromByte(GATES[neuron][gate * N + i], DATA.gateSteps);
+const gateAt = (neuron, gate, i) => fromByte(GATES[neuron][gate * N + i], STEP.gate);
 const labelAt = (h, i) => (LABELS[h][i] === LABEL_NONE[h] ? NaN : LABELS[h][i]);
 const bitsAt = (i) => (SURPRISAL[i] === 255 ? NaN : SURPRISAL[i] / STEP.surprisal);
 
 function deltaAt(neuron, i) {
   const byte = DELTA.get(DATA.neurons[neuron])?.[i] ?? 255;
-  return byte === 255 ? NaN : (byte - STEP.value) / STEP.delta;
+  return byte === 255 ? NaN : (byte - STEP.deltaZero) / STEP.delta;
 }
 
 /** The number of the piece that holds a character. */

@@ -17,13 +17,12 @@ _SPLIT = {
 }
 
 
-def method(page: Page, gate_neurons: int, gate_steps: int) -> list[tuple[str, str]]:
+def method(page: Page, data: dict[str, Any]) -> list[tuple[str, str]]:
     """Return terms with what they mean here.
 
     Args:
         page: What is shown.
-        gate_neurons: Neurons whose gates are on the page.
-        gate_steps: Steps on each side of zero that they are rounded to.
+        data: The same as it is packed, which says what was rounded and left out.
     """
     found = page.findings
     lines = [
@@ -36,8 +35,8 @@ def method(page: Page, gate_neurons: int, gate_steps: int) -> list[tuple[str, st
             "untrained",
             "The best neuron of the same network with the weights it had before training, chosen alike.",
         ),
-        ("activation", _activation(page)),
-        ("gates", _gates(page, gate_neurons, gate_steps)),
+        ("activation", _activation(page, data["steps"]["value"])),
+        ("gates", _gates(page, len(data["gateValues"]), data["steps"]["gate"])),
         ("surprisal", f"−log2 of the probability of the character, to 1/{SURPRISAL_STEPS_PER_BIT} bit."),
         (
             "on this page",
@@ -69,14 +68,14 @@ def _null(found: dict[str, Any]) -> str:
     )
 
 
-def _activation(page: Page) -> str:
+def _activation(page: Page, steps: int) -> str:
     what = "tanh(c)" if page.findings["kind"] == "c" else page.findings["kind"]
     beyond = (
         f" The largest is {page.clipped:.3g}; what lies beyond ±1 is shown as ±1." if page.clipped else ""
     )
     error = page.findings["float_error"]
     return (
-        f"{what} after reading the character, rounded to 1/{STEPS}.{beyond} "
+        f"{what} after reading the character, rounded to 1/{steps}.{beyond} "
         f"The recorded gates reproduce the outputs to {error:.0e}."
     )
 
@@ -84,6 +83,8 @@ def _activation(page: Page) -> str:
 def _gates(page: Page, neurons: int, steps: int) -> str:
     if not page.gates:
         return "This cell has none."
+    if not neurons:
+        return "They had no room on this page."
     which = (
         "all neurons here"
         if neurons == len(page.neurons)
@@ -96,7 +97,7 @@ def _gates(page: Page, neurons: int, steps: int) -> str:
 def _ablation(page: Page) -> str:
     if not page.delta_loss:
         return "Not computed."
-    what = page.facts["ablation"] or "The neuron is held at its mean at every step."
+    what = page.facts["ablation"] or "The neuron is held while the network reads."
     reach = STEPS / DELTA_STEPS_PER_BIT
     return (
         f"{what} Δ loss is what a character costs more then, in bits, rounded to 1/{DELTA_STEPS_PER_BIT} "

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +14,12 @@ import numpy as np
 
 from charrnn.inspection.page import DELTA_STEPS_PER_BIT, NONE, STEPS, SURPRISAL_STEPS_PER_BIT, Page
 from charrnn.rendering.html.palette import palettes
+from charrnn.rendering.neurons import MARKS, MEANING
 
+VALUE_STEPS = (STEPS, 63, 31)
+"""Steps on each side of zero that activations are rounded to: the first that leaves room for the rest."""
 GATE_STEPS = (31, 15)
-"""Steps on each side of zero that gates are rounded to: the first that lets all of them fit."""
+"""The same for gates: the first that lets those of all neurons fit."""
 
 Packed = dict[str, str]
 
@@ -25,7 +29,8 @@ def packed(page: Page, room: int) -> dict[str, Any]:
 
     Args:
         page: What to show.
-        room: Bytes that the result may take as JSON. Gates are left out to stay below it, nothing else.
+        room: Bytes that the result may take as JSON. To stay below it, activations and gates are rounded
+            and then gates left out, nothing else.
     """
     data = {
         "findings": _finite(page.findings),
@@ -34,18 +39,22 @@ def packed(page: Page, room: int) -> dict[str, Any]:
         "stretches": [asdict(stretch) for stretch in page.stretches],
         "symbols": page.symbols,
         "text": pack(page.text),
-        "values": [pack(row) for row in page.values],
         "next": pack(page.next_symbols),
         "probs": pack(page.next_probs),
         "surprisal": pack(page.surprisal),
         "labels": [pack(row) for row in page.labels],
         "delta": {name: pack(row) for name, row in page.delta_loss.items()},
         "palettes": palettes(),
+        "verdicts": {name: [mark, tone, MEANING[name]] for name, (mark, tone) in MARKS.items()},
         "gates": page.gates,
-        "steps": {"value": STEPS, "delta": DELTA_STEPS_PER_BIT, "surprisal": SURPRISAL_STEPS_PER_BIT},
     }
-    steps, gates = _fitting(page, room - len(json_text(data)))
-    return data | {"gateSteps": steps, "gateValues": gates}
+    room -= len(json_text(data))
+    value_steps, values = _fitting(page.values, VALUE_STEPS, room)
+    room -= sum(map(_size, values))
+    gate_steps, gates = _fitting([gates for gates in page.gate_values if gates.size], GATE_STEPS, room)
+    steps = {"value": value_steps, "gate": gate_steps, "surprisal": SURPRISAL_STEPS_PER_BIT}
+    steps |= {"delta": DELTA_STEPS_PER_BIT, "deltaZero": STEPS}
+    return data | {"values": values, "gateValues": _as_many(gates, room), "steps": steps}
 
 
 def pack(array: np.ndarray) -> Packed:
@@ -70,15 +79,18 @@ def _finite(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-def _fitting(page: Page, room: int) -> tuple[int, list[Packed]]:
-    """Return gates of all neurons if they fit in fewer steps, else those of the first neurons."""
-    packed_gates: list[Packed] = []
-    for steps in GATE_STEPS:
-        packed_gates = [pack(_coarser(gates, steps)) for gates in page.gate_values if gates.size]
-        if sum(map(_size, packed_gates)) <= room:
+def _fitting(arrays: Sequence[np.ndarray], ladder: Sequence[int], room: int) -> tuple[int, list[Packed]]:
+    """Return arrays in the first number of steps that lets all of them fit, else in the last."""
+    for steps in ladder:
+        rounded = [pack(_coarser(array, steps)) for array in arrays]
+        if sum(map(_size, rounded)) <= room:
             break
-    total = np.cumsum([_size(one) for one in packed_gates])
-    return steps, packed_gates[: int((total <= room).sum())]
+    return steps, rounded
+
+
+def _as_many(arrays: list[Packed], room: int) -> list[Packed]:
+    """Return the first arrays, as many as fit."""
+    return arrays[: int((np.cumsum([_size(one) for one in arrays]) <= room).sum())]
 
 
 def _size(packed_array: Packed) -> int:

@@ -41,8 +41,8 @@ function show() {
 }
 
 function summary() {
-  const hypothesis = DATA.hypotheses[state.hypothesis], neuron = DATA.neurons[state.neuron];
-  const row = FOUND.rows.find((one) => one.hypothesis === hypothesis.name && one.neuron === neuron);
+  const hypothesis = DATA.hypotheses[state.hypothesis];
+  const row = rowOfBoard(state.neuron, state.hypothesis);
   const figures = row
     ? ` r ${signed(row.r)} · untrained ${signed(row.r_untrained)} · ${row.verdict}`
     : ` r ${signed(fit(state.neuron, state.hypothesis).r)} on this page`;
