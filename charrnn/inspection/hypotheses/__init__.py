@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from charrnn.errors import InspectionError, suggest
 from charrnn.inspection.hypotheses import code, common, markup, prose, syntax
-from charrnn.inspection.hypotheses.base import KINDS, Hypothesis, TextProfile, profile_text
+from charrnn.inspection.hypotheses.base import KINDS, PROFILE_CHARS, Hypothesis, TextProfile, profile_text
 
-__all__ = ["KINDS", "Hypothesis", "TextProfile", "for_kind", "get", "names", "profile_text"]
+__all__ = ["KINDS", "PROFILE_CHARS", "Hypothesis", "TextProfile", "for_kind", "get", "names", "profile_text"]
 
 # The controls come last: a table then ends with what was to be expected.
 _ALL = [hypothesis for group in (common, prose, markup, code, syntax) for hypothesis in group.HYPOTHESES]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
+from charrnn.errors import InspectionError
 from charrnn.inspection.hypotheses.arrays import Floats
 
 KINDS = ("prose", "python", "c")
@@ -18,6 +19,8 @@ C = frozenset({"c"})
 CODE = PYTHON | C
 ANY = PROSE | CODE
 
+PROFILE_CHARS = 500_000
+"""A sample that is long enough for a profile."""
 _TAB_STOP = 8
 _SAMPLE_CHARS = 2_000_000
 _DEFAULT_WRAP = 80
@@ -67,6 +70,8 @@ class Hypothesis:
         lookahead: Whether the label at t may depend on characters after t.
         label: Labels one document: float32 (len(text),), the value after reading character t, NaN
             where the position is not to be scored.
+        whole: Labels of the whole inspected text, where they come from a file: one value for every
+            character of its documents, one after the other, (N,).
     """
 
     name: str
@@ -75,6 +80,23 @@ class Hypothesis:
     definition: str
     lookahead: bool
     label: Labeller
+    whole: Floats | None = field(default=None, repr=False, compare=False)
+
+    def label_at(self, begin: int, text: str, profile: TextProfile) -> Floats:
+        """Label a document that begins ``begin`` characters after the begin of the inspected text."""
+        return self.label(text, profile) if self.whole is None else self.whole[begin : begin + len(text)]
+
+    def check_length(self, characters: int) -> None:
+        """Check that labels from a file are as many as the inspected text has characters.
+
+        Raises:
+            InspectionError: They are not.
+        """
+        if self.whole is not None and len(self.whole) != characters:
+            raise InspectionError(
+                f"`{self.name}` has {len(self.whole):,} labels, but the text {characters:,} characters",
+                "such a file has one per character of all documents, in the order in which they are read",
+            )
 
 
 def causal(name: str, type: str, kinds: frozenset[str], definition: str, label: Labeller) -> Hypothesis:
