@@ -15,6 +15,7 @@ from charrnn.inspection.scores import pearson
 BEFORE, AFTER = 110, 50
 """Characters of an excerpt before and after the one it is about."""
 OTHERS = 4
+HISTOGRAM_BINS = 20
 QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
 RANDOM_SEED = 0
 
@@ -63,7 +64,14 @@ def make_card(
         mean_off=float(a[y <= 0].mean()) if (y <= 0).any() else 0.0,
         quantiles=tuple(float(v) for v in np.quantile(a, QUANTILES)),
         excerpts=_excerpts(report, report.column[place], hypothesis, sign, _line(a, y), row.type == "binary"),
+        histogram=(_shares(a[y > 0]), _shares(a[y <= 0])),
     )
+
+
+def _shares(a: np.ndarray) -> tuple[float, ...]:
+    """Return the shares of activations in 20 bins from -1 to 1."""
+    counts, _ = np.histogram(np.clip(a, -1, 1), HISTOGRAM_BINS, (-1, 1))
+    return tuple((counts / max(len(a), 1)).tolist())
 
 
 def _line(a: np.ndarray, y: np.ndarray) -> tuple[float, float]:

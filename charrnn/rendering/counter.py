@@ -10,7 +10,8 @@ from rich.text import Text
 
 from charrnn.inspection.counter import CounterCurve
 from charrnn.rendering.braille import Dots
-from charrnn.rendering.neurons import View, unsigned
+from charrnn.rendering.card import View
+from charrnn.rendering.figures import unsigned
 from charrnn.rendering.text import BLOCKS
 
 HEIGHT = 9

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from charrnn.inspection.gates import MAX_TAU, Gate, GateFindings, Timescale
 from charrnn.rendering.braille import Dots
-from charrnn.rendering.neurons import View, unsigned
+from charrnn.rendering.card import View
+from charrnn.rendering.figures import unsigned
 from charrnn.rendering.tables import stdout_console
 from charrnn.rendering.text import BLOCKS
 

@@ -1,26 +1,24 @@
-"""The leader board of hypotheses and the card of a neuron."""
+"""The leader board of hypotheses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.inspection.findings import NAMED, Card, Excerpt, Findings, Row
-from charrnn.rendering.paint import is_plain, legend, paint
+from charrnn.inspection.findings import NAMED, Findings, Row
+from charrnn.rendering.card import View, card_parts, samples
+from charrnn.rendering.figures import change, signed, unsigned
+from charrnn.rendering.paint import legend
 from charrnn.rendering.tables import stdout_console
 
-MAX_WIDTH = 98
 FOUND = ("drives", "used", "tracks", "redundant", "found")
 LEAST_WIDTH = {">AP (base)": 92, ">×char": 78, ">twin": 72}
 """Columns that are left out where the terminal is narrower."""
-SHORT_BEFORE, SHORT_AFTER = 70, 30
 MARKS = {
     "drives": ("●", "green"),
     "used": ("●", "cyan"),
@@ -43,26 +41,6 @@ MEANING = {
     "not found": "swapped labels do as well",
     "no valid null": "too little text to know what chance would give",
 }
-WHY = {
-    "fails on": "fails first: on where the text gives no reason",
-    "fails off": "fails: off where it should be on",
-    "works": "works",
-    "random": "a random place",
-}
-
-
-@dataclass(frozen=True)
-class View:
-    """How wide, and with which colours, something is drawn."""
-
-    width: int
-    plain: bool
-    color_system: str | None
-
-    @classmethod
-    def of(cls, console: Console) -> View:
-        """Return the view that suits a console."""
-        return cls(min(console.width, MAX_WIDTH), is_plain(console), console.color_system)
 
 
 def print_findings(findings: Findings, console: Console | None = None) -> None:
@@ -86,20 +64,15 @@ def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
         yield Text(_footer(findings), style="dim")
     if not findings.cards:
         return
-    alone = len(findings.cards) == 1
     yield legend(view.plain, view.color_system).append("   └─┘ where the hypothesis holds")
     for card in findings.cards:
-        yield from card_parts(card, view, card.excerpts if alone else _short(card))
+        yield from card_parts(card, view, whole=findings.asked is not None)
+        if findings.asked is not None and card.row.steering is not None:
+            yield from samples(card.row)
     if findings.asked is None:
         yield Text(
             f"\nlook closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}"
         )
-
-
-def _short(card: Card) -> tuple[Excerpt, ...]:
-    """Return one failure and one success, shortened around their middle."""
-    kept = [excerpt for excerpt in card.excerpts if excerpt.why in ("fails on", "works")]
-    return tuple(excerpt.cut(SHORT_BEFORE, SHORT_AFTER) for excerpt in kept)
 
 
 def _method(findings: Findings) -> str:
@@ -184,49 +157,3 @@ def _costs(row: Row) -> Text:
     alone = row.cause.alone
     off = "n.a." if alone.off is None else change(alone.off)
     return Text.assemble(change(alone.on), (" / ", "dim"), off)
-
-
-def change(bits: float) -> str:
-    """Return a change of bpc as ``+.41`` or ``−.02``."""
-    return ("−" if bits < 0 else "+") + unsigned(abs(bits))
-
-
-def signed(value: float) -> str:
-    """Return a correlation as ``+.71`` or ``−.71``."""
-    return ("−" if value < 0 else "+") + unsigned(abs(value))
-
-
-def unsigned(value: float, digits: int = 2) -> str:
-    """Return a number without the zero before its point: ``.71``, ``1.00``."""
-    return f"{value:.{digits}f}".removeprefix("0")
-
-
-def card_parts(card: Card, view: View, excerpts: tuple[Excerpt, ...]) -> Iterator[RenderableType]:
-    """Yield the lines of a card: what the neuron goes with, then its failures, then where it works."""
-    row = card.row
-    yield Text("─" * view.width, style="dim")
-    head = Text.assemble((card.neuron, "bold"), f"   {row.hypothesis}   r {signed(row.r)}")
-    head.append(f" · untrained {signed(row.r_untrained)}")
-    head.append(f" · on {signed(card.mean_on)}, off {signed(card.mean_off)} on average")
-    yield head
-    others = ", ".join(f"{name} {signed(r)}" for name, r in card.others)
-    low, high = card.quantiles[0], card.quantiles[-1]
-    yield Text(f"also {others} · 99 % of values in {signed(low)} … {signed(high)}", style="dim")
-    for excerpt in excerpts:
-        bold = "bold" if excerpt.why.startswith("fails") else ""
-        yield Text.assemble((WHY[excerpt.why], bold), (f"   {excerpt.source}", "dim"))
-        yield painted(excerpt, view)
-
-
-def painted(excerpt: Excerpt, view: View) -> RenderableType:
-    """Return an excerpt's text painted by its values, with a binary hypothesis marked beneath."""
-    labels = np.nan_to_num(excerpt.labels)
-    rows = paint(
-        excerpt.text,
-        excerpt.values,
-        width=view.width - 2,
-        plain=view.plain,
-        marks=labels > 0 if excerpt.binary else None,
-        color_system=view.color_system,
-    )
-    return Padding(Group(*rows), (0, 0, 0, 2))

@@ -30,8 +30,8 @@ def gates(
     [dim]charrnn inspect gates · charrnn inspect gates mine --svg gates.svg[/dim]
     """
     from charrnn.api import load
+    from charrnn.rendering.card import MAX_WIDTH
     from charrnn.rendering.gates import print_gates
-    from charrnn.rendering.neurons import MAX_WIDTH
     from charrnn.rendering.svg import save_svg
 
     loaded = load(run, last=last, device=device)

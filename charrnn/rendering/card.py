@@ -1,0 +1,196 @@
+"""The card of one neuron: its failures before its successes, its figures, and what holding it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from charrnn.inspection.figures import Effect, Measures, Setting
+from charrnn.inspection.findings import Card, Excerpt, Row
+from charrnn.rendering.figures import change, signed, unsigned
+from charrnn.rendering.paint import is_plain, paint
+from charrnn.rendering.text import BLOCKS, visible
+
+MAX_WIDTH = 98
+SHORT_BEFORE, SHORT_AFTER = 70, 30
+WHY = {
+    "fails on": "fails first: on where the text gives no reason",
+    "fails off": "fails: off where it should be on",
+    "works": "works",
+    "random": "a random place",
+}
+SHOWN = 6
+"""Next characters to each side."""
+LABEL = 12
+"""Cells before the figures of a line."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How wide, and with which colours, something is drawn."""
+
+    width: int
+    plain: bool
+    color_system: str | None
+
+    @classmethod
+    def of(cls, console: Console) -> View:
+        """Return the view that suits a console."""
+        return cls(min(console.width, MAX_WIDTH), is_plain(console), console.color_system)
+
+
+def card_parts(card: Card, view: View, *, whole: bool) -> Iterator[RenderableType]:
+    """Yield the lines of a card; if it is not to be whole, a short one."""
+    yield Text("─" * view.width, style="dim")
+    yield _head(card, view)
+    others = ", ".join(f"{name} {signed(r)}" for name, r in card.others)
+    low, high = card.quantiles[0], card.quantiles[-1]
+    yield Text(f"also {others} · 99 % of values in {signed(low)} … {signed(high)}", style="dim")
+    if card.row.same_as:
+        same = ", ".join(f"{name} (r {signed(r)})" for name, r in card.row.same_as[:3])
+        yield Text(f"this text hardly tells it from {same}", style="dim")
+    for excerpt in card.excerpts if whole else _short(card):
+        bold = "bold" if excerpt.why.startswith("fails") else ""
+        yield Text.assemble((WHY[excerpt.why], bold), (f"   {excerpt.source}", "dim"))
+        yield painted(excerpt, view)
+    if whole:
+        yield from _figures(card)
+    yield from _holding(card)
+
+
+def _head(card: Card, view: View) -> Text:
+    row = card.row
+    head = Text.assemble((card.neuron, "bold"), f"   {row.hypothesis}   r {signed(row.r)}")
+    if row.measures is not None and row.measures.r_low is not None:
+        head.append(f" ({signed(row.measures.r_low)} … {signed(row.measures.r_high)})", style="dim")
+    head.append(f" · untrained {signed(row.r_untrained)}")
+    head.append(f" · on {signed(card.mean_on)}, off {signed(card.mean_off)} on average")
+    return head
+
+
+def _short(card: Card) -> tuple[Excerpt, ...]:
+    """Return one failure and one success, shortened around their middle."""
+    kept = [excerpt for excerpt in card.excerpts if excerpt.why in ("fails on", "works")]
+    return tuple(excerpt.cut(SHORT_BEFORE, SHORT_AFTER) for excerpt in kept)
+
+
+def painted(excerpt: Excerpt, view: View) -> RenderableType:
+    """Return an excerpt's text painted by its values, with a binary hypothesis marked beneath."""
+    labels = np.nan_to_num(excerpt.labels)
+    rows = paint(
+        excerpt.text,
+        excerpt.values,
+        width=view.width - 2,
+        plain=view.plain,
+        marks=labels > 0 if excerpt.binary else None,
+        color_system=view.color_system,
+    )
+    return Padding(Group(*rows), (0, 0, 0, 2))
+
+
+def _figures(card: Card) -> Iterator[Text]:
+    """Yield the distribution on and off, and everything that was measured."""
+    on, off = card.histogram
+    for name, shares in (("on", on), ("off", off)):
+        if any(shares):
+            yield _line(name, f"−1 {_bars(shares)} +1")
+    if card.row.measures is not None:
+        yield _line("figures", " · ".join(_measured(card.row, card.row.measures)))
+
+
+def _measured(row: Row, measures: Measures) -> Iterator[str]:
+    if measures.ap is not None:
+        yield f"AP {unsigned(measures.ap)} (base {unsigned(measures.prevalence)})"
+        yield f"F1 {unsigned(measures.f1)}"
+        yield f"MCC {signed(measures.mcc)}"
+        yield f"AUC {unsigned(measures.auc)}"
+    if measures.eta2 is not None:
+        yield f"η² {unsigned(measures.eta2)} (on/off alone {unsigned(measures.eta2_on_off)})"
+        yield f"counts {measures.shape} (r {signed(measures.r_shape)})"
+        yield f"{measures.slope_per_char:+.3f} per unit".replace("-", "−")
+    yield f"{measures.mutual_information:.2f} bits"
+    yield f"within char {signed(measures.r_within_char)}, bigram {signed(measures.r_within_bigram)}"
+    if row.q is not None:
+        yield f"q {unsigned(row.q, 3)}"
+    switches = [("on", measures.latency_on), ("off", measures.latency_off)]
+    known = [f"{lag} after {name}" for name, lag in switches if lag is not None]
+    if known:
+        yield f"answers {', '.join(known)} (characters)"
+    yield f"{measures.num_effective:,.0f} independent characters"
+
+
+def _bars(shares: Sequence[float]) -> str:
+    """Return shares as a row of blocks, the largest of them full."""
+    top = max(shares)
+    return "".join(BLOCKS[min(7, int(8 * s / top))] if s > 0.002 else " " for s in shares)
+
+
+def _holding(card: Card) -> Iterator[Text]:
+    """Yield what holding the neuron does to predictions and to what is written."""
+    row = card.row
+    if card.next_characters:
+        yield _line("promotes", _characters(card.next_characters, 1))
+        yield _line("suppresses", _characters(card.next_characters[::-1], -1))
+    if row.cause is not None:
+        yield _line("remove it", _effect(row.cause.alone))
+        if row.cause.group is not None:
+            others = ", ".join(f"{name} ({signed(r)})" for name, r in card.alike)
+            yield _line("as a group", f"{_effect(row.cause.group)} · with {others}")
+    if row.steering is not None:
+        yield from _steering(row)
+
+
+def _characters(changes: Sequence[tuple[str, float]], sign: int) -> str:
+    """Return the characters whose log probability moves most to one side, with the nats."""
+    own = [(char, nats) for char, nats in changes[:SHOWN] if nats * sign > 0]
+    return "  ".join(f"{_quoted(char)} {change(nats)}" for char, nats in own)
+
+
+def _effect(effect: Effect) -> str:
+    low, high = effect.controls_on[0], effect.controls_on[-1]
+    value = "its values elsewhere" if effect.value is None else signed(effect.value)
+    off = "" if effect.off is None else f", off {change(effect.off)}"
+    interval = f"({change(effect.on_low)} … {change(effect.on_high)})"
+    controls = f"{len(effect.controls_on)} controls {change(low)} … {change(high)}"
+    return f"on {change(effect.on)} {interval} bpc{off} · {controls} · held at {value}"
+
+
+def _steering(row: Row) -> Iterator[Text]:
+    steering = row.steering
+    for name, setting in (("free", steering.free), ("high", steering.high), ("low", steering.low)):
+        head = "hold it" if name == "free" else ""
+        yield _line(head, f"{_setting(name, setting)}{_price(setting, steering.free)}")
+    if steering.controls:
+        moved = f"{steering.controls[0]:.2f} … {steering.controls[-1]:.2f}"
+        yield _line("", f"{len(steering.controls)} controls move {row.hypothesis} by {moved}")
+
+
+def _setting(name: str, setting: Setting) -> str:
+    at = "" if setting.value is None else f" {signed(setting.value)}"
+    lines = "no line ends" if setting.line_length is None else f"lines of {setting.line_length:.1f}"
+    return f"{name + at:<10} mean {setting.score:.2f} · {lines}"
+
+
+def _price(setting: Setting, free: Setting) -> str:
+    return "" if setting is free else f" · costs {change(setting.bpc - free.bpc)} bpc"
+
+
+def samples(row: Row) -> Iterator[Text]:
+    """Yield a text of each setting of a steered neuron."""
+    steering = row.steering
+    for name, setting in (("free", steering.free), ("high", steering.high), ("low", steering.low)):
+        yield Text(f"\n{_setting(name, setting)}", style="bold")
+        yield Text(visible(setting.sample))
+
+
+def _line(label: str, text: str) -> RenderableType:
+    return Text.assemble((f"{label:<{LABEL}}", "dim"), text)
+
+
+def _quoted(char: str) -> str:
+    return {"\n": "⏎", "\t": "→", " ": "␣"}.get(char) or visible(char)
