@@ -13,9 +13,17 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-pipe"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1400,900",
+    "--remote-debugging-pipe",
+)
 PATIENCE_SECONDS = 60
 KEY_CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Enter": 13, "Escape": 27}
 SHIFT = 8
@@ -38,10 +46,10 @@ class Browser:
         self._in, to_us = os.pipe()
         # the browser takes 3 and 4; above them nothing that it inherits can be overwritten on the way
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (from_us, to_us)]
-        command = [find(), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{ends[0]} 4>&{ends[1]}', *command],
-            pass_fds=ends,
+            [find(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(3, 4),
+            preexec_fn=lambda: [os.dup2(end, number) for number, end in enumerate(ends, 3)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -85,7 +93,7 @@ class Browser:
         self.call("Page.navigate", url="about:blank")
         self.requests.clear()
         self.call("Page.navigate", url=f"{path.as_uri()}#{fragment}")
-        self.wait("document.documentElement.dataset.ready === 'true'")
+        self.wait("document.documentElement?.dataset.ready === 'true'")
 
     def wait(self, expression: str) -> None:
         """Wait until an expression is true."""
@@ -115,7 +123,8 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def centre(self, selector: str) -> tuple[float, float]:
-        """Return the middle of an element in sight."""
+        """Scroll to an element and return its middle."""
+        self.js(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'nearest'}})")
         box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
         return tuple(self.js(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({box})"))
 
@@ -125,7 +134,7 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type=type, x=x, y=y, **button, **more)
 
     def click(self, selector: str) -> None:
-        """Click an element in sight."""
+        """Click an element."""
         x, y = self.centre(selector)
         self.mouse("mousePressed", x, y)
         self.mouse("mouseReleased", x, y)

@@ -15,7 +15,7 @@ from charrnn.inspection.page import Page
 from charrnn.rendering.html.method import method
 from charrnn.rendering.html.pack import json_text, packed
 
-MAX_BYTES = 5_000_000
+MAX_BYTES, BYTES_PER_CHAR = 5_000_000, 50
 SCRIPTS = (
     "data.js",
     "paint.js",
@@ -33,7 +33,7 @@ _SPARE = 8_000
 
 
 def page_html(page: Page) -> str:
-    """Return the page as one HTML document of at most 5 MB for 100,000 characters and 40 neurons."""
+    """Return the page as one HTML document, of at most 5 MB for up to 100,000 characters."""
     style = _source("page.css")
     script = "\n".join(_source(name) for name in SCRIPTS)
     parts = {
@@ -44,7 +44,8 @@ def page_html(page: Page) -> str:
         "data": "",
     }
     frame = _source("page.html")
-    data = packed(page, MAX_BYTES - _SPARE - len(_filled(frame, parts).encode("utf-8", "xmlcharrefreplace")))
+    room = max(MAX_BYTES, BYTES_PER_CHAR * len(page.text)) - _SPARE
+    data = packed(page, room - len(_filled(frame, parts).encode("utf-8", "xmlcharrefreplace")))
     data["method"] = method(page, data)
     return _filled(frame, parts | {"data": json_text(data)})
 

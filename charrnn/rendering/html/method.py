@@ -36,7 +36,7 @@ def method(page: Page, data: dict[str, Any]) -> list[tuple[str, str]]:
             "The best neuron of the same network with the weights it had before training, chosen alike.",
         ),
         ("activation", _activation(page, data["steps"]["value"])),
-        ("gates", _gates(page, len(data["gateValues"]), data["steps"]["gate"])),
+        ("gates", _gates(page, data)),
         ("surprisal", f"−log2 of the probability of the character, to 1/{SURPRISAL_STEPS_PER_BIT} bit."),
         (
             "on this page",
@@ -80,18 +80,15 @@ def _activation(page: Page, steps: int) -> str:
     )
 
 
-def _gates(page: Page, neurons: int, steps: int) -> str:
+def _gates(page: Page, data: dict[str, Any]) -> str:
+    fit, all_of_them = len(data["gateValues"]), len(data["neurons"])
     if not page.gates:
         return "This cell has none."
-    if not neurons:
+    if not fit:
         return "They had no room on this page."
-    which = (
-        "all neurons here"
-        if neurons == len(page.neurons)
-        else f"the first {neurons} neurons; more had no room"
-    )
+    which = "all neurons here" if fit == all_of_them else f"the first {fit} neurons; more had no room"
     keep = " z near 1 keeps the state." if "z" in page.gates else ""
-    return f"{' '.join(page.gates)} of {which}, rounded to 1/{steps}.{keep}"
+    return f"{' '.join(page.gates)} of {which}, rounded to 1/{data['steps']['gate']}.{keep}"
 
 
 def _ablation(page: Page) -> str:
