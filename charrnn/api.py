@@ -22,6 +22,7 @@ from charrnn.inspection.names import Neuron
 from charrnn.inspection.neurons import Question, find_neurons
 from charrnn.inspection.record import Recorder, raw_values
 from charrnn.inspection.subject import Subject, make_subject
+from charrnn.inspection.watching import watched
 from charrnn.model.holds import hold_all
 from charrnn.model.network import no_hold
 from charrnn.runs import Checkpoint, find_checkpoint, find_corpus, load_checkpoint
@@ -65,6 +66,47 @@ class Run:
         **how: Any,
     ) -> Iterator[str]:
         """Yield text as it is made; arguments as for ``sample``, ``stream`` numbers the sample."""
+        speaker, stops = self._speaker(length, prompt, seed, stop, hold, how)
+        return until(speaker.characters(prompt, length, seed, stream), stops)
+
+    def watch(
+        self,
+        length: int = 500,
+        *,
+        colour: str = "surprisal",
+        prompt: str = "",
+        seed: int = 1,
+        stop: str | Sequence[str] = (),
+        stream: int = 0,
+        hold: str | Sequence[str] = (),
+        **how: Any,
+    ) -> Iterator[tuple[str, list[float]]]:
+        """Yield the text of ``stream`` as it is made, with a number for each of its characters.
+
+        Args:
+            length: As for ``sample``, like all but ``colour`` and ``stream``.
+            colour: ``surprisal``, in bits under the model itself, or a neuron: its value after reading the
+                character, ``tanh(c)`` for a c neuron.
+            stream: Numbers the sample.
+
+        Raises:
+            ConfigError: As for ``sample``.
+            InspectionError: The network has no such neuron.
+        """
+        neuron = None if colour == "surprisal" else named_neuron(self.network, colour)
+        speaker, stops = self._speaker(length, prompt, seed, stop, hold, how)
+        return watched(speaker, prompt, length, seed, stream, stops, neuron)
+
+    def _speaker(
+        self,
+        length: int,
+        prompt: str,
+        seed: int,
+        stop: str | Sequence[str],
+        hold: str | Sequence[str],
+        how: dict[str, Any],
+    ) -> tuple[Speaker, tuple[str, ...]]:
+        """Check what was asked for; return who speaks, and what ends the text."""
         if length < 0:
             raise ConfigError(f"`length` is `{length}`, but must be at least 0")
         if not 0 <= seed < 2**64:
@@ -80,7 +122,7 @@ class Run:
             raise ConfigError(
                 f"the model knows no character of the prompt `{prompt}`", f"it knows: {known[:200]}"
             )
-        return until(speaker.characters(prompt, length, seed, stream), stop)
+        return speaker, stop
 
     def sample(self, length: int = 500, **how: Any) -> str:
         """Return generated text, without the prompt.

@@ -109,6 +109,20 @@ class Speaker:
 
         A sampled boundary ends the document: nothing is written for it and a new one begins.
         """
+        yield from (symbol for symbol, _ in self.drawn(prompt, seed, stream))
+
+    def drawn(
+        self, prompt: str, seed: int, stream: int = 0, hold: LayerHold | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the same ids, each with the logits it was drawn from, (V,) float64.
+
+        Args:
+            prompt: As for ``ids``.
+            seed: As for ``ids``.
+            stream: As for ``ids``.
+            hold: Takes the place of the speaker's own once the prompt is read; it may also only look.
+        """
+        hold = self.hold if hold is None else hold
         random = np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
         with torch.inference_mode():
             logits, state = self._read(prompt)
@@ -117,9 +131,9 @@ class Speaker:
             if symbol == BOUNDARY:
                 logits[BOUNDARY] = -np.inf  # no document is empty
             symbol = self.choose(logits, random.random())
-            yield symbol
+            yield symbol, logits
             with torch.inference_mode():
-                logits, state = self._step(symbol, state)
+                logits, state = self._step(symbol, state, hold)
 
     def characters(self, prompt: str, length: int, seed: int, stream: int = 0) -> Iterator[str]:
         """Yield ``length`` characters (with bytes: symbols), decoded as soon as they are whole.
@@ -152,9 +166,9 @@ class Speaker:
             hidden, state = self.network.hidden(ids[:, start : start + 4096], state)
         return self._drawable(self.network.readout(hidden[-1])), state
 
-    def _step(self, symbol: int, state: NetworkState) -> tuple[np.ndarray, NetworkState]:
+    def _step(self, symbol: int, state: NetworkState, hold: LayerHold) -> tuple[np.ndarray, NetworkState]:
         ids = torch.tensor([symbol], device=self.network.readout.weight.device)
-        logits, state = self.network.step(ids, state, self.hold)
+        logits, state = self.network.step(ids, state, hold)
         return self._drawable(logits), state
 
     def _drawable(self, logits: torch.Tensor) -> np.ndarray:

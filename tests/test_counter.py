@@ -22,8 +22,8 @@ from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorder, all_neurons, raw_values
 from charrnn.model.network import Network
+from charrnn.rendering.card import View
 from charrnn.rendering.counter import counter_lines
-from charrnn.rendering.neurons import View
 
 SYMBOLS = "\nabcdefg"
 TABLE = np.array([0, *range(2, 10)])
@@ -148,6 +148,11 @@ def test_a_line_that_does_not_bend_ends_at_the_end():
     noise = 0.01 * np.random.default_rng(1).standard_normal(40)
     slope, last, flat = straight_part(0.03 * np.arange(40.0) + noise)
     assert slope == pytest.approx(0.03, abs=1e-3) and (last, flat) == (39, False)
+
+
+def test_a_bend_that_leaves_most_unexplained_is_none():
+    mean = 0.05 * np.minimum(np.arange(30.0), 25) + 0.5 * np.random.default_rng(2).standard_normal(30)
+    assert straight_part(mean)[1:] == (29, False)
 
 
 def test_values_before_the_first_and_without_characters_have_no_say():

@@ -42,12 +42,18 @@ def json_line(data: dict[str, Any]) -> str:
     return json.dumps(data, allow_nan=False, ensure_ascii=True) + "\n"
 
 
-def write_out(text: str) -> None:
-    """Write a result to stdout: made safe for the eye on a terminal, raw into pipes and files."""
+def write_out(text: str, painted: bool = False) -> None:
+    """Write a result to stdout: made safe for the eye on a terminal, raw into pipes and files.
+
+    Args:
+        text: The result.
+        painted: It is safe already, and its escapes are meant.
+    """
     try:
         if sys.stdout.isatty():
             encoding = sys.stdout.encoding or "utf-8"
-            sys.stdout.write(visible(text).encode(encoding, "replace").decode(encoding))
+            text = text if painted else visible(text)
+            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         else:
             sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         sys.stdout.flush()

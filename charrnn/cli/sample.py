@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charrnn.cli.colour import noting, speak_painted
 from charrnn.cli.console import json_line, notice, write_out
 from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, real, whole
 from charrnn.errors import ConfigError, TextError
@@ -49,6 +50,10 @@ def sample(
             "--hold", metavar="L2.c117=0.9", help="Keep a neuron at a value, p05, p95 or mean; repeatable."
         ),
     ] = None,
+    colour: Annotated[
+        str | None,
+        typer.Option("--colour", "--color", metavar="WHAT", help="Paint by surprisal, or by a neuron."),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="FILE", help="Write to a file.")
     ] = None,
@@ -72,12 +77,19 @@ def sample(
     unknown = loaded.vocabulary.unknown(prompt)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     options |= {"prompt": prompt, "seed": seed, "stop": tuple(stop or ()), "hold": tuple(hold or ())}
-    streams = [loaded.stream(length, stream=index, **options) for index in range(count)]
+    streams: list[Iterator[Any]]
+    if colour is None:
+        streams = [loaded.stream(length, stream=index, **options) for index in range(count)]
+    else:
+        streams = [loaded.watch(length, colour=colour, stream=index, **options) for index in range(count)]
     if unknown:
         notice(f"the model does not know {' '.join(f'`{c}`' for c in unknown[:20])}: left out of the prompt")
     with _writer(output) as write:
         if as_json:
-            write(json_line(_result(streams, prompt, seed)))
+            write(json_line(_result(streams, prompt, seed, colour)))
+            return
+        if colour is not None:
+            speak_painted(streams, prompt, colour, write, to_file=output is not None)
             return
         for index, stream in enumerate(streams):
             write(("\n---\n" if index else "") + prompt)
@@ -98,12 +110,17 @@ def _prompt(prompt: str | None, file: str | None) -> str:
         raise TextError(f"`{file}` is not UTF-8", "convert it, for example with iconv") from None
 
 
-def _result(streams: list[Iterator[str]], prompt: str, seed: int) -> dict[str, Any]:
+def _result(streams: list[Iterator[Any]], prompt: str, seed: int, colour: str | None) -> dict[str, Any]:
+    values: list[list[float]] = [[] for _ in streams]
+    if colour is not None:
+        streams = [noting(stream, own) for stream, own in zip(streams, values, strict=True)]
     texts, rates = zip(*(_timed(stream) for stream in streams), strict=True)
     data: dict[str, Any] = {"text": texts[0], "prompt": prompt, "seed": seed}
     data["chars_per_second"] = sum(rates) / len(rates)
     if len(texts) > 1:
         data["texts"] = list(texts)
+    if colour is not None:
+        data |= {"colour": colour, "values": values[0]} | ({"all_values": values} if len(texts) > 1 else {})
     return data
 
 
