@@ -502,12 +502,13 @@ def test_keys_step_neurons_hypotheses_and_characters(at):
 def test_a_key_jumps_to_where_the_label_changes(at, page):
     browser = at("hypothesis=in_quote&at=0")
     on = page.labels[0] > 0
-    wanted = int(np.flatnonzero(on[1:] != on[:-1])[0]) + 1
+    first, second = (np.flatnonzero(on[1:] != on[:-1])[:2] + 1).tolist()
     browser.press("n")
-    assert hash_of(browser)["at"] == str(wanted)
+    assert hash_of(browser)["at"] == str(first)
     browser.press("n")
+    assert hash_of(browser)["at"] == str(second)
     browser.press("p")
-    assert hash_of(browser)["at"] == str(wanted)
+    assert hash_of(browser)["at"] == str(first)
 
 
 @needs_chromium
@@ -609,7 +610,7 @@ def test_a_card_shows_failures_first(at):
     reasons = browser.js("[...document.querySelectorAll('#card .go strong')].map((s) => s.textContent)")
     fails = [reason.startswith("fails") for reason in reasons]
     assert fails[0] and fails == sorted(fails, reverse=True)
-    assert reasons[-1] == "a random place" and "works" in reasons
+    assert len(set(reasons[: sum(fails)])) == 2 and reasons[-1] == "a random place" and "works" in reasons
     assert browser.js("document.querySelectorAll('.histogram rect').length") == 80
 
 
@@ -655,7 +656,7 @@ def test_text_is_taken_along_as_it_is(at, page):
     np.testing.assert_allclose(data["values"], page.values[0, 30:60] / STEPS - 1, atol=1e-4)
     assert copied[1].startswith("<svg") and "He said" not in copied[1] and copied[1].count("<text") > 20
     painted = re.sub(r"\x1b\[[\d;]*m", "", copied[2])
-    assert painted.replace("\n", "").replace("⏎", "\n") == TEXTS[1][30:60]
+    assert painted == TEXTS[1][30:60].replace("\n", "⏎\n") + "\n"
 
 
 @needs_chromium
