@@ -9,104 +9,42 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from planting import (
+    ASKED,
+    COLUMN,
+    DOCUMENT,
+    HIDDEN,
+    PLANTS,
+    QUOTE,
+    SPACE,
+    Plant,
+    cut,
+    document,
+    everywhere,
+    in_parentheses,
+    make_subject,
+    own,
+    planted,
+    random_network,
+    twice,
+    write_corpus,
+)
 from rich.console import Console
 from scipy import stats
 
-from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import InspectionError
-from charrnn.inspection import hypotheses
-from charrnn.inspection.cards import make_card
+from charrnn.inspection import hypotheses, neurons
 from charrnn.inspection.findings import Row
-from charrnn.inspection.hypotheses import Hypothesis, TextProfile
 from charrnn.inspection.names import Neuron, parse_neuron
-from charrnn.inspection.neurons import Subject, find_neurons, verdict
-from charrnn.inspection.pieces import GAP_CHARS, WARM_UP_CHARS, Piece, cut_pieces
-from charrnn.model.network import Network
+from charrnn.inspection.neurons import Question
+from charrnn.inspection.pieces import GAP_CHARS, WARM_UP_CHARS
+from charrnn.inspection.verdicts import verdict
 from charrnn.rendering.neurons import print_findings
-from charrnn.text.corpus import open_corpus
-from charrnn.text.reading import Source
-from charrnn.text.vocabulary import Vocabulary
-
-VOCABULARY = Vocabulary.of_chars(map(ord, 'abcdefgh ()"\n'))
-PROFILE = TextProfile("prose", 60, 1)
-HIDDEN = 12
-DOCUMENT = 4_200
-"""Two blocks of the null and the warm-up."""
-
-
-def in_parentheses(text, profile):
-    inside, labels = False, []
-    for char in text:
-        inside = char == "(" or (inside and char != ")")
-        labels.append(inside)
-    return np.array(labels, np.float32)
-
-
-def everywhere(text, profile):
-    return np.ones(len(text), np.float32)
-
-
-def twice(text, profile):
-    labels = np.zeros(len(text), np.float32)
-    labels[100:110] = 1
-    return labels
-
-
-def own(name, label, *, lookahead=False):
-    return Hypothesis(name, "binary", frozenset({"prose"}), "for tests", lookahead, label)
-
-
-PARENTHESES = own("in_parentheses", in_parentheses)
-QUOTE, COLUMN, SPACE, VOWEL = map(hypotheses.get, ("in_quote", "column", "is_space", "is_vowel"))
-ASKED = [QUOTE, COLUMN, PARENTHESES, SPACE, VOWEL]
-
-
-# text
-
-
-def words(random, count):
-    """Words, with quotations and parentheses that open and close whatever the other does."""
-    text, marks = "", {"quote": '""', "parenthesis": "()"}
-    for _ in range(count):
-        for kind in [kind for kind in ("quote", "parenthesis") if random.random() < 0.15]:
-            text += marks[kind][0]
-            marks[kind] = marks[kind][::-1]
-        text += "".join(random.choice(list("abcdefgh"), random.integers(1, 9))) + " "
-    return text
-
-
-def broken(text, random):
-    """The text in lines of very different lengths."""
-    lines, begin = [], 0
-    while begin < len(text):
-        length = int(random.integers(10, 90))
-        lines.append(text[begin : begin + length])
-        begin += length
-    return "\n".join(lines)
-
-
-def document(seed, length=DOCUMENT):
-    random = np.random.default_rng(seed)
-    return broken(words(random, length // 3), random)[:length]
-
-
-def write_corpus(folder, texts):
-    folder.mkdir(exist_ok=True)
-    sources = []
-    for number, text in enumerate(texts):
-        path = folder / f"{number:04}.txt"
-        path.write_bytes(text.encode())
-        sources.append(Source(path.name, path))
-    return open_corpus(sources, TextConfig())
-
-
-def cut(corpus, asked=ASKED, **how):
-    return cut_pieces(corpus, [(0, len(corpus.places))], asked, PROFILE, **how)
 
 
 @pytest.fixture(scope="module")
 def texts():
-    return [document(seed) for seed in range(24)]
+    return [document(seed) for seed in range(48)]
 
 
 @pytest.fixture
@@ -114,91 +52,9 @@ def corpus(tmp_path, texts):
     return write_corpus(tmp_path / "texts", texts)
 
 
-# networks
-
-
-def random_network(seed, cell="lstm", layers=2):
-    return Network(ModelConfig(cell, HIDDEN, layers, dropout=0.0), len(VOCABULARY), seed).eval()
-
-
-def id_of(char):
-    return int(VOCABULARY.encode(char)[0])
-
-
-class Plant:
-    """The gates of one neuron of an LSTM's first layer, written by hand; it reads nothing but itself."""
-
-    def __init__(self, network, index):
-        self.layer, self.index = network.layers[0], index
-        for gate in range(4):
-            row = self.row(gate)
-            for parameter in self.layer.parameters():
-                parameter[row] = 0
-        self.bias("i", -30)
-        self.bias("f", 30)
-        self.bias("o", 30)
-
-    def row(self, gate):
-        return ("ifgo".index(gate) if isinstance(gate, str) else gate) * HIDDEN + self.index
-
-    def bias(self, gate, value):
-        self.layer.bias_ih_l0[self.row(gate)] = value
-
-    def on(self, gate, chars, value):
-        for char in chars:
-            symbol = 0 if char == "^" else id_of(char)  # ^ is the boundary
-            self.layer.weight_ih_l0[self.row(gate), symbol] = value
-
-    def itself(self, gate, value):
-        self.layer.weight_hh_l0[self.row(gate), self.index] = value
-
-
-def plant_parentheses(network, index, sign=1):
-    plant = Plant(network, index)
-    plant.on("i", "(", 60)
-    plant.on("f", "()", -60)
-    plant.on("g", "(", 20 * sign)
-
-
-def plant_quotes(network, index, sign=1):
-    """Every quotation mark turns c from -1 to 1 and back; a document begins at -1."""
-    plant = Plant(network, index)
-    plant.on("i", '"^', 60)
-    plant.on("f", '"^', -60)
-    plant.on("g", "^", -20 * sign)
-    plant.itself("g", -30)
-
-
-def plant_column(network, index, sign=1):
-    plant = Plant(network, index)
-    plant.bias("i", 30)
-    plant.bias("g", 0.02 * sign)
-    plant.on("i", "\n", -60)
-    plant.on("f", "\n", -60)
-
-
-PLANTS = {"in_quote": plant_quotes, "column": plant_column, "in_parentheses": plant_parentheses}
-
-
-def planted(seed, **signs):
-    """A random network with one neuron for each name: the first at index 2, the next at 5, then 8."""
-    network = random_network(seed)
-    with torch.no_grad():
-        for place, (name, sign) in enumerate(signs.items()):
-            PLANTS[name](network, 2 + 3 * place, sign)
-    return network
-
-
-def make_subject(corpus, network, parts=None, asked=ASKED, twin=None):
-    return Subject(
-        run="mine",
-        network=network,
-        twin=twin or random_network(1000, network.config.cell, network.config.num_layers),
-        table=corpus.id_table(VOCABULARY),
-        pieces=cut(corpus, asked) if parts is None else parts,
-        hypotheses=asked,
-        profile=PROFILE,
-    )
+def find_neurons(subject, **question):
+    """What is found without interventions, which have tests of their own."""
+    return neurons.find_neurons(subject, Question(**{"ablation": None} | question))
 
 
 def by_name(findings):
@@ -291,7 +147,7 @@ def with_labels_of_others(parts):
 def test_labels_of_other_documents_are_not_found(corpus):
     parts = with_labels_of_others(cut(corpus))
     p = []
-    for seed in range(10):
+    for seed in range(6):
         network = planted(seed, in_quote=1, column=1, in_parentheses=1)
         rows = find_neurons(make_subject(corpus, network, parts)).rows
         assert len(rows) == len(ASKED)
@@ -302,7 +158,7 @@ def test_labels_of_other_documents_are_not_found(corpus):
 
 def test_a_random_network_against_another_tracks_nothing(corpus):
     parts = cut(corpus)
-    for seed in range(4):
+    for seed in range(2):
         rows = find_neurons(make_subject(corpus, random_network(seed), parts)).rows
         assert not [row for row in rows if row.verdict == "tracks" and abs(row.r) > 0.5]
 
@@ -380,11 +236,20 @@ def test_figures_are_those_of_the_reporting_half(corpus):
 
 def test_findings_count_what_was_read(corpus):
     findings = find_neurons(make_subject(corpus, random_network(1)))
-    assert (findings.documents, findings.pieces, findings.split_by) == (24, 24, "documents")
-    assert findings.chars == 24 * (DOCUMENT - WARM_UP_CHARS)
+    assert (findings.documents, findings.pieces, findings.split_by) == (48, 48, "documents")
+    assert findings.chars == 48 * (DOCUMENT - WARM_UP_CHARS)
     assert findings.neurons_tested == 2 * HIDDEN
-    assert (findings.null_units, findings.null_by) == (24, "blocks")
+    assert (findings.null_units, findings.null_by) == (24, "documents")
     assert findings.float_error < 1e-5
+    assert (findings.ablation, findings.from_training) == (None, 0)
+
+
+def test_findings_say_when_blocks_were_swapped(tmp_path, texts):
+    corpus = write_corpus(tmp_path / "two", ["".join(texts[:26]), "".join(texts[26:])])
+    findings = find_neurons(make_subject(corpus, random_network(1, layers=1), asked=[SPACE]))
+    assert (findings.documents, findings.pieces, findings.split_by) == (2, 39, "blocks")
+    assert findings.chars == 48 * DOCUMENT - 2 * WARM_UP_CHARS - 37 * GAP_CHARS
+    assert (findings.null_units, findings.null_by) == (20, "blocks")
 
 
 PROMISED = {"run", "chars", "documents", "neurons_tested", "hypotheses_tested", "rows"}
@@ -404,7 +269,17 @@ def test_json_has_the_promised_keys_and_no_nan(corpus):
 
 # verdicts
 
-GOOD = Row("x", "binary", "L1.c0", 0.6, 0.65, 0.5, 0.2, 0.5, 0.1, 0.001, 0.01, "")
+GOOD = Row(
+    hypothesis="x",
+    type="binary",
+    r_untrained=0.1,
+    neuron="L1.c0",
+    r=0.6,
+    r_chosen=0.65,
+    r_within_char=0.5,
+    p=0.001,
+    q=0.01,
+)
 
 
 @pytest.mark.parametrize(
@@ -460,189 +335,7 @@ def test_other_spellings_and_neurons_that_are_not_there(text):
     assert "L1.h0" in caught.value.hint and "L2.o11" in caught.value.hint
 
 
-# pieces
-
-
-def one_column(text, profile):
-    return np.arange(len(text), dtype=np.float32)
-
-
-COUNT = [Hypothesis("place", "count", frozenset({"prose"}), "for tests", False, one_column)]
-
-
-def test_whole_documents_are_dealt_to_the_halves(tmp_path):
-    corpus = write_corpus(tmp_path / "many", [document(n, 300 + 900 * n) for n in range(12)])
-    parts = cut(corpus)
-    halves = {part.document: part.chooses for part in parts}
-    assert all(part.chooses == halves[part.document] for part in parts)
-    sizes = [sum(len(p) for p in parts if p.chooses == chooses) for chooses in (True, False)]
-    assert min(sizes) > 0.3 * sum(sizes)
-
-
-def test_blocks_of_one_document_alternate_with_gaps(tmp_path):
-    text = document(1, 55_000)
-    parts = cut(write_corpus(tmp_path / "one", [text]), COUNT)
-    assert [part.chooses for part in parts] == [True, False] * 3
-    assert [part.skip for part in parts] == [WARM_UP_CHARS] + [GAP_CHARS] * 5
-    assert "".join(part.text for part in parts) == text
-    assert max(map(len, parts)) <= 10_000
-
-
-def test_labels_are_those_of_the_whole_document(tmp_path):
-    parts = cut(write_corpus(tmp_path / "one", [document(1, 35_000)]), COUNT)
-    for part in parts:
-        np.testing.assert_array_equal(part.labels[:, 0], part.begin + np.arange(len(part)))
-
-
-def test_pieces_hold_the_text_of_their_places(tmp_path, texts):
-    corpus = write_corpus(tmp_path / "some", [text + "é" for text in texts[:9]])
-    for part in cut(corpus, COUNT):
-        assert "".join(chr(corpus.universe[place]) for place in part.places) == part.text
-        assert part.text == (texts[part.document] + "é")[part.begin : part.begin + len(part)]
-
-
-def test_several_parts_are_read(tmp_path):
-    text = document(1, 40_000)
-    corpus = write_corpus(tmp_path / "one", [text])
-    parts = cut_pieces(corpus, [(20_001, 30_001), (30_001, 40_001)], COUNT, PROFILE)
-    assert "".join(part.text for part in parts) == text[20_000:]
-    assert [part.document for part in parts] == [0, 1]
-
-
-def test_much_text_is_thinned_evenly(tmp_path):
-    corpus = write_corpus(tmp_path / "long", ["abcd " * 80_000])
-    parts = cut(corpus, COUNT, max_chars=100_000)
-    assert sum(map(len, parts)) == 100_000
-    assert (parts[0].begin, parts[-1].begin + len(parts[-1])) == (0, 400_000)
-    assert [part.chooses for part in parts] == [True, False] * 5
-
-
-def test_bytes_have_one_character_per_place(tmp_path):
-    path = tmp_path / "raw.txt"
-    path.write_bytes(b"h\xc3\xa9\xff " * 6_000)
-    corpus = open_corpus([Source("raw", path)], TextConfig(symbols="bytes"))
-    part = cut(corpus, COUNT)[0]
-    assert part.text.startswith("hÃ©ÿ hÃ©ÿ ")
-    assert len(part.text) == len(part.places) == len(part.labels)
-
-
-def test_half_of_a_very_short_document_is_scored(tmp_path, texts):
-    corpus = write_corpus(tmp_path / "mixed", [*texts[:3], "short\n" * 5, *texts[3:9]])
-    (short,) = [part for part in cut(corpus, COUNT) if "short" in part.text]
-    assert (len(short), short.skip) == (30, 15)
-
-
-@pytest.mark.parametrize("texts", [["abc"], ["abc " * 1000]])
-def test_fewer_than_two_pieces_are_an_error(tmp_path, texts):
-    with pytest.raises(InspectionError, match="too short"):
-        cut(write_corpus(tmp_path / "short", texts), COUNT)
-
-
-def test_one_long_document_among_short_ones_leaves_both_halves_text(tmp_path):
-    corpus = write_corpus(
-        tmp_path / "uneven", [document(0, 60_000), *[document(n, 300) for n in range(1, 9)]]
-    )
-    parts = cut(corpus, COUNT)
-    sizes = [sum(len(p) - p.skip for p in parts if p.chooses == chooses) for chooses in (True, False)]
-    assert min(sizes) > 0.2 * sum(sizes)
-
-
 # cards
-
-
-class FixedReport:
-    """One neuron's activations, written by hand, over pieces with one hypothesis."""
-
-    def __init__(self, values, labels):
-        self.column = {0: 0}
-        self.values = [np.asarray(v, np.float32)[:, None] for v in values]
-        self.pieces = [
-            Piece(
-                "x" * len(y), np.zeros(len(y), np.uint8), np.asarray(y, np.float32)[:, None], 0, n, 0, False
-            )
-            for n, y in enumerate(labels)
-        ]
-
-    def joined(self, row, hypothesis):
-        a = np.concatenate([v[:, 0] for v in self.values])
-        y = np.concatenate([part.labels[:, 0] for part in self.pieces])
-        scored = ~np.isnan(y)
-        return a[scored], y[scored], np.zeros(int(scored.sum()))
-
-
-def card_of(report, r):
-    row = replace(GOOD, r=r, r_chosen=r)
-    return make_card(row, 0, 0, [0], np.array([[r]]), report, [QUOTE])
-
-
-def on_and_off(number, length=400):
-    return (np.arange(length) // 40 % 2).astype(np.float32) if number else np.zeros(length, np.float32)
-
-
-def flag_report(sign=1):
-    """A flag that is wrongly on at character 200 of the third piece, wrongly off at 250 of the second."""
-    labels = [on_and_off(n % 2) for n in range(4)]
-    values = [sign * (0.8 * y + 0.02 * np.sin(np.arange(len(y)))) for y in labels]
-    values[2][200] = sign * 0.9
-    values[1][290] = 0.0
-    return FixedReport(values, labels)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_failures_come_first_and_are_failures(sign):
-    on, off, works, anywhere = card_of(flag_report(sign), sign * 0.9).excerpts
-    assert [e.why for e in (on, off, works, anywhere)] == ["fails on", "fails off", "works", "random"]
-    assert on.labels[on.middle] == 0
-    assert sign * on.values[on.middle] == pytest.approx(0.9)
-    assert on.source.startswith("document 3, ")
-    assert off.labels[off.middle] == 1
-    assert off.values[off.middle] == 0
-    assert 0 < np.mean(works.labels) < 1
-    assert sign * np.corrcoef(works.values, works.labels)[0, 1] > 0.95
-
-
-def test_a_place_that_is_not_scored_is_no_failure():
-    report = flag_report()
-    report.pieces[2].labels[195:210] = np.nan
-    report.pieces[0].labels[:50] = np.nan
-    on, off, *_ = card_of(report, 0.9).excerpts
-    assert not np.isnan(on.labels[on.middle])
-    assert on.values[on.middle] != np.float32(0.9)
-    assert off.labels[off.middle] == 1
-
-
-def test_a_neuron_that_is_very_much_on_where_it_should_be_does_not_fail():
-    labels = [on_and_off(1) for _ in range(4)]
-    values = [y * 0.2 for y in labels]
-    values[1][50] = 1.0
-    values[2][90] = 0.1
-    on = card_of(FixedReport(values, labels), 0.9).excerpts[0]
-    assert on.labels[on.middle] == 0
-
-
-def test_a_neuron_that_is_very_much_off_where_it_should_be_does_not_fail():
-    labels = [on_and_off(1) for _ in range(4)]
-    values = [y * 0.2 for y in labels]
-    values[1][90] = -1.0
-    values[2][50] = 0.1
-    off = card_of(FixedReport(values, labels), 0.9).excerpts[1]
-    assert off.labels[off.middle] == 1
-
-
-def test_figures_of_a_card():
-    card = card_of(flag_report(), 0.9)
-    a, y, _ = flag_report().joined(0, 0)
-    assert card.mean_on == pytest.approx(a[y > 0].mean(), abs=1e-6)
-    assert card.mean_off == pytest.approx(a[y == 0].mean(), abs=1e-6)
-    assert card.quantiles == pytest.approx(np.quantile(a, (0.005, 0.05, 0.5, 0.95, 0.995)), abs=1e-6)
-
-
-def test_cutting_an_excerpt_keeps_its_middle():
-    excerpt = card_of(flag_report(), 0.9).excerpts[0]
-    short = excerpt.cut(7, 3)
-    assert (len(short.text), len(short.values), len(short.labels)) == (10, 10, 10)
-    assert short.values[short.middle] == excerpt.values[excerpt.middle]
-    assert excerpt.cut(10_000, 10_000).text == excerpt.text
 
 
 def test_cards_of_a_run_show_its_text(corpus):

@@ -1,4 +1,4 @@
-"""Statistics: against scipy, scikit-learn and slow loops, and where there is nothing to find."""
+"""Correlations of all sorts: against scipy, numpy and slow loops, and where there is nothing to find."""
 
 from __future__ import annotations
 
@@ -6,18 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn.metrics import average_precision_score
 
-from charrnn.inspection import scores
-from charrnn.inspection.scores import (
-    Moments,
-    average_precision,
-    benjamini_hochberg,
-    null_units,
-    pearson,
-    swap_null,
-    within_groups,
-)
+from charrnn.inspection.scores import Moments, benjamini_hochberg, pearson, within_groups
 
 
 def noise(*shape, seed=0):
@@ -79,27 +69,6 @@ def test_within_groups_keeps_what_the_character_does_not_say():
     assert within_groups(state, state, group) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("levels", [0, 1, 2, 7])
-@pytest.mark.parametrize("prevalence", [0.01, 0.5, 0.98])
-def test_average_precision_equals_sklearn(levels, prevalence):
-    random = np.random.default_rng(8)
-    y = (random.random(700) < prevalence).astype(np.float32)
-    y[:2] = 0, 1
-    score = random.normal(size=700).astype(np.float32) + y
-    score = np.round(score * levels) if levels else score
-    assert average_precision(score, y) == pytest.approx(average_precision_score(y, score))
-
-
-def test_average_precision_of_only_positives_is_one_and_of_none_zero():
-    assert average_precision(noise(50), np.ones(50)) == 1.0
-    assert average_precision(noise(50), np.zeros(50)) == 0.0
-    assert average_precision(np.zeros(1), np.ones(1)) == 1.0
-
-
-def test_average_precision_of_equal_scores_is_the_prevalence():
-    assert average_precision(np.zeros(50), np.arange(50) < 10) == pytest.approx(0.2)
-
-
 @pytest.mark.parametrize("size", [1, 2, 40])
 def test_benjamini_hochberg_equals_scipy(size):
     p = np.random.default_rng(size).random(size) ** 3
@@ -107,35 +76,9 @@ def test_benjamini_hochberg_equals_scipy(size):
     np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p))
 
 
-# metrics must see when labels are missing or wrong (NeuronEval)
-
-
-@pytest.fixture
-def neuron_and_labels():
-    y = np.repeat(np.arange(400) % 4 == 0, 25).astype(np.float32)
-    return y + 0.2 * noise(len(y), seed=9), y
-
-
-def both(a, y):
-    return np.array([pearson(a, y), average_precision(a, y)])
-
-
-def test_missing_labels_lower_the_scores(neuron_and_labels):
-    a, y = neuron_and_labels
-    fewer = y * (np.random.default_rng(10).random(len(y)) < 0.5)
-    assert (both(a, fewer) < both(a, y) - 0.1).all()
-
-
-def test_wrong_labels_lower_the_scores(neuron_and_labels):
-    a, y = neuron_and_labels
-    more = y.copy()
-    more[np.random.default_rng(11).choice(np.flatnonzero(y == 0), int(y.sum()), replace=False)] = 1
-    assert (both(a, more) < both(a, y) - 0.1).all()
-
-
-def test_a_negated_neuron_has_the_negated_correlation(neuron_and_labels):
-    a, y = neuron_and_labels
-    assert pearson(-a, y) == pytest.approx(-pearson(a, y))
+def test_a_negated_neuron_has_the_negated_correlation():
+    a, y = noise(400, seed=9), noise(400, seed=10)
+    assert pearson(-a, y) == -pearson(a, y) == pearson(a, -y)
 
 
 # all neurons, all hypotheses
@@ -227,120 +170,3 @@ def test_noise_of_neurons_that_hardly_change_is_no_correlation():
     a = (1 - np.abs(random.normal(size=(50_000, 60))) * 10.0 ** random.uniform(-7, -2, 60)).astype(np.float32)
     y = (random.random((50_000, 4)) < [0.5, 0.1, 0.01, 0.9]).astype(np.float32)
     assert np.abs(summed(a, y, (16_000,) * 3)).max() < 0.05
-
-
-# the null
-
-
-def null(a, y, documents=None, seed=0):
-    """Swap pieces of one document, or of those named."""
-    documents = documents or [0] * len(a)
-    return swap_null(*(null_units(values, documents) for values in (a, y)), seed=seed)
-
-
-def walk(random, length):
-    steps = np.cumsum(random.normal(size=length))
-    return steps - steps.mean()
-
-
-def autoregressive(random, length, keep=0.99):
-    values = random.normal(size=length) * np.sqrt(1 - keep * keep)
-    values[0] = random.normal()
-    for t in range(1, length):
-        values[t] += keep * values[t - 1]
-    return values
-
-
-def p_values(make, lengths, trials=200, documents=None):
-    found = []
-    for trial in range(trials):
-        random = np.random.default_rng(trial)
-        a, y = ([make(random, length) for length in lengths] for _ in range(2))
-        found.append(null(a, [(part > 0).astype(np.float32) for part in y], documents, trial))
-    return np.array(found)
-
-
-def assert_uniform(p):
-    """Within what 200 trials of a uniform variable show in all but one case in a thousand."""
-    for level in (0.05, 0.2, 0.5):
-        low, high = stats.binom(len(p), level).ppf([0.0005, 0.9995])
-        assert low <= (p <= level).sum() <= high
-
-
-@pytest.fixture
-def short_blocks(monkeypatch):
-    monkeypatch.setattr(scores, "NULL_BLOCK_CHARS", 200)
-    monkeypatch.setattr(scores, "NULL_SWAPS", 199)
-
-
-def test_white_noise_is_called_significant_as_often_as_it_should(short_blocks):
-    assert_uniform(p_values(lambda random, n: random.normal(size=n), (200, 450, 5_000)))
-
-
-def test_walks_are_called_significant_as_often_as_they_should(short_blocks):
-    assert_uniform(p_values(walk, (200,) * 24))
-
-
-def test_autocorrelated_signals_are_called_significant_as_often_as_they_should(monkeypatch):
-    monkeypatch.setattr(scores, "NULL_SWAPS", 199)
-    assert_uniform(p_values(lambda random, n: autoregressive(random, n, 0.97), (9_500,) * 5, trials=100))
-
-
-def test_documents_that_differ_as_wholes_are_no_finding(short_blocks):
-    def document(random, length):
-        return random.normal() + random.normal(size=length)
-
-    lengths = [600 + 40 * i for i in range(24)]
-    assert_uniform(p_values(document, lengths, documents=list(range(24))))
-
-
-def test_a_plain_test_would_call_walks_significant():
-    """What the null is for: without it, nearly all of these would be findings."""
-    random = np.random.default_rng(0)
-    pairs = [(walk(random, 4_800), walk(random, 4_800)) for _ in range(100)]
-    assert np.mean([stats.pearsonr(*pair).pvalue <= 0.05 for pair in pairs]) > 0.8
-
-
-def test_a_true_relation_has_a_tiny_p():
-    random = np.random.default_rng(17)
-    y = [(autoregressive(random, 2_100) > 0).astype(np.float32) for _ in range(20)]
-    for sign in (1, -1):
-        a = [sign * (part + 3 * random.normal(size=len(part))) for part in y]
-        assert null(a, y) == 1 / 1000
-
-
-def test_labels_that_are_not_scored_have_no_say(short_blocks):
-    random = np.random.default_rng(18)
-    y = [random.integers(0, 2, 200).astype(np.float32) for _ in range(20)]
-    a = [part + random.normal(size=200) for part in y]
-    for values, labels in zip(a, y, strict=True):
-        values[::2] = 1e3 * random.normal()
-        labels[::2] = np.nan
-    assert null(a, y) == 1 / 200
-
-
-def test_what_never_varies_is_no_finding(short_blocks):
-    constant = [np.ones(200) for _ in range(20)]
-    varied = [noise(200, seed=i) for i in range(20)]
-    unscored = [np.full(200, np.nan) for _ in range(20)]
-    assert null(constant, varied) == null(varied, constant) == null(varied, unscored) == 1.0
-
-
-@pytest.mark.parametrize("lengths", [(), (1_999,) * 50, (2_000,) * 19, (39_999,), (3_999,) * 19])
-def test_too_few_blocks_give_no_null(lengths):
-    signals = [noise(length, seed=i) for i, length in enumerate(lengths)]
-    assert len(null_units(signals, [0] * len(signals))) < 20
-    assert null(signals, signals) is None
-
-
-@pytest.mark.parametrize("lengths", [(2_000,) * 20, (40_000,), (3_999,) * 20])
-def test_twenty_blocks_are_enough(lengths):
-    signals = [noise(length, seed=i) for i, length in enumerate(lengths)]
-    assert len(null_units(signals, [0] * len(signals))) == 20
-    assert null(signals, signals) == 1 / 1000
-
-
-def test_one_seed_one_p(short_blocks):
-    a, y = ([noise(200, seed=s + i) for i in range(30)] for s in (0, 100))
-    assert null(a, y, seed=1) == null(a, y, seed=1)
-    assert len({null(a, y, seed=s) for s in range(5)}) > 1
