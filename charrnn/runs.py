@@ -50,13 +50,17 @@ class Checkpoint:
     @property
     def location(self) -> Path:
         """What names the run to every command: its directory, or a file that lies outside any run."""
-        folder = self.path.parent
-        return folder.parent if folder.name in ("best", "last") else self.path
+        return location_of(self.path)
 
     @property
     def name(self) -> str:
         """The run's name, for people."""
         return self.location.stem if self.location == self.path else self.location.name
+
+
+def location_of(model: Path) -> Path:
+    """Return what names the run of a model file to every command."""
+    return model.parent.parent if model.parent.name in ("best", "last") else model
 
 
 def find_checkpoint(run: str | Path | None = None, *, last: bool = False) -> Path:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli.console import print_json, stderr_console
 from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, whole
 from charrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from charrnn.inspection.findings import Findings
 
 
 def neurons(
@@ -67,32 +72,47 @@ def neurons(
         raise ConfigError(f"`--top` is `{top}`, but must be at least 1")
     if steer is not None and neuron not in (None, steer):
         raise ConfigError("`--steer` and `--neuron` name different neurons")
-    from charrnn.api import load
-    from charrnn.inspection.page import make_page
-    from charrnn.rendering.card import MAX_WIDTH
-    from charrnn.rendering.html import save_html
+    from charrnn.inspection import store
     from charrnn.rendering.neurons import print_findings
-    from charrnn.rendering.svg import save_svg
+    from charrnn.runs import find_checkpoint, location_of
 
-    loaded = load(run, last=last, device=device)
-    console = stderr_console()
-    with console.status("reading") if console.is_terminal else nullcontext() as status:
-        subject = loaded.subject(texts=text or (), hypotheses=hypothesis or ())
-        findings = loaded.inspect_neurons(
-            subject=subject,
-            neuron=neuron or steer,
-            top=top,
-            kind=kind,
-            steer=steer is not None,
-            ablation=None if ablation == "none" else ablation,
-            progress=status.update if status else lambda _: None,
-        )
-        if html is not None:
-            command = shlex.join(["charrnn", *sys.argv[1:]])
-            save_html(html, make_page(subject, findings, vocabulary=loaded.vocabulary, command=command))
+    model = find_checkpoint(run, last=last)
+    question = {"neuron": neuron or steer, "top": top, "kind": kind, "steer": steer is not None}
+    question |= {"ablation": None if ablation == "none" else ablation, "hypotheses": list(hypothesis or ())}
+    key = store.key_of(model, text or (), question)
+    findings = store.load_findings(key, str(location_of(model))) if key and html is None else None
+    if findings is None:
+        findings = _inspect(model, text or (), question, html, device)
+        if key:
+            store.save_findings(key, findings)
     if svg is not None:
+        from charrnn.rendering.card import MAX_WIDTH
+        from charrnn.rendering.svg import save_svg
+
         save_svg(svg, lambda console: print_findings(findings, console), MAX_WIDTH)
     if as_json:
         print_json(findings.to_json())
     else:
         print_findings(findings)
+
+
+def _inspect(
+    model: Path, texts: Sequence[str], question: dict[str, Any], html: str | None, device: str
+) -> Findings:
+    """Read the text and answer the question, with a status line on a terminal; save a page if asked."""
+    from charrnn.api import load
+
+    loaded = load(model, device=device)
+    console = stderr_console()
+    how = {name: value for name, value in question.items() if name != "hypotheses"}
+    with console.status("reading") if console.is_terminal else nullcontext() as status:
+        subject = loaded.subject(texts=texts, hypotheses=question["hypotheses"])
+        progress = status.update if status else lambda _: None
+        findings = loaded.inspect_neurons(subject=subject, progress=progress, **how)
+        if html is not None:
+            from charrnn.inspection.page import make_page
+            from charrnn.rendering.html import save_html
+
+            command = shlex.join(["charrnn", *sys.argv[1:]])
+            save_html(html, make_page(subject, findings, vocabulary=loaded.vocabulary, command=command))
+    return findings

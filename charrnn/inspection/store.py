@@ -1,0 +1,126 @@
+"""Findings kept between commands, so that looking again takes no second pass; torch is not needed.
+
+They are kept under a key that covers the weights, the text, the question and the code that answered it, so
+findings that anything has made stale are never found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import charrnn
+from charrnn.config import Config
+from charrnn.errors import CharrnnError
+from charrnn.files import write_atomically
+from charrnn.inspection.findings import Findings
+from charrnn.runs import read_header
+from charrnn.text.cache_dir import cache_dir
+from charrnn.text.corpus import open_corpus
+from charrnn.text.reading import find_sources
+
+CODE = ("inspection", "model")
+MAX_BYTES = 50_000_000
+"""Larger files are no findings of ours."""
+
+
+def key_of(model: Path, texts: Sequence[str], question: Mapping[str, Any]) -> str | None:
+    """Return the key of the answer to a question, or None for one whose answer is not kept.
+
+    Args:
+        model: The file of weights.
+        texts: What is read, as the user named it; none means the run's held-out text.
+        question: All else that shapes the answer, as plain values; ``hypotheses`` among them.
+
+    Raises:
+        CheckpointError: The file is damaged or foreign.
+        TextError: A text cannot be read.
+    """
+    if any(mark in spec for spec in question["hypotheses"] for mark in (".py", ".npy")):
+        return None  # a file of the user's own may change
+    header = read_header(model)
+    text = header.get("corpus", {}).get("key")
+    if texts:
+        config = Config.from_json(header["config"])
+        text = open_corpus(find_sources(texts), config.text).info["key"]
+    if text is None or "-" in texts:
+        return None
+    content = hashlib.sha256(_code())
+    with model.open("rb") as file:
+        content.update(hashlib.file_digest(file, "sha256").digest())
+    content.update(json.dumps([text, question], sort_keys=True).encode())
+    return content.hexdigest()[:32]
+
+
+def load_findings(key: str, run: str) -> Findings | None:
+    """Return the findings under a key, told of a run by its present name; None if there are none."""
+    path = _path(key)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        found = _restored(Findings, json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return replace(found, run=run)
+
+
+def save_findings(key: str, findings: Findings) -> None:
+    """Keep findings; a disk that refuses costs nothing but time."""
+    with suppress(CharrnnError):
+        write_atomically(_path(key), json.dumps(_plain(findings), allow_nan=False).encode())
+
+
+def _path(key: str) -> Path:
+    return cache_dir() / "inspection" / f"{key}.json"
+
+
+@cache
+def _code() -> bytes:
+    """Return a hash of the code that makes findings."""
+    root = Path(charrnn.__file__).parent
+    files = sorted(path for name in CODE for path in (root / name).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
+
+
+def _plain(value: Any) -> Any:
+    """Return plain values for JSON; NaN becomes null."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray):
+        return [None if math.isnan(v) else float(v) for v in value]
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _restored(kind: Any, data: Any) -> Any:
+    """Return a value of a type from what ``_plain`` made of it.
+
+    Raises:
+        ValueError, TypeError, KeyError: The data does not fit the type.
+    """
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{field.name: _restored(hints[field.name], data[field.name]) for field in fields(kind)})
+    if kind is np.ndarray:
+        return np.array([math.nan if v is None else v for v in data], dtype=np.float32)
+    if isinstance(kind, types.UnionType):
+        return (
+            None if data is None else _restored(next(k for k in kind.__args__ if k is not type(None)), data)
+        )
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        inner = inner[:1] * len(data) if inner[1:] == (Ellipsis,) else inner
+        return tuple(_restored(k, v) for k, v in zip(inner, data, strict=True))
+    return data
