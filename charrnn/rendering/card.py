@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from charrnn.inspection.figures import Effect, Measures, Setting
@@ -93,7 +94,7 @@ def painted(excerpt: Excerpt, view: View) -> RenderableType:
     return Padding(Group(*rows), (0, 0, 0, 2))
 
 
-def _figures(card: Card) -> Iterator[Text]:
+def _figures(card: Card) -> Iterator[RenderableType]:
     """Yield the distribution on and off, and everything that was measured."""
     on, off = card.histogram
     for name, shares in (("on", on), ("off", off)):
@@ -130,7 +131,7 @@ def _bars(shares: Sequence[float]) -> str:
     return "".join(BLOCKS[min(7, int(8 * s / top))] if s > 0.002 else " " for s in shares)
 
 
-def _holding(card: Card) -> Iterator[Text]:
+def _holding(card: Card) -> Iterator[RenderableType]:
     """Yield what holding the neuron does to predictions and to what is written."""
     row = card.row
     if card.next_characters:
@@ -160,7 +161,7 @@ def _effect(effect: Effect) -> str:
     return f"on {change(effect.on)} {interval} bpc{off} · {controls} · held at {value}"
 
 
-def _steering(row: Row) -> Iterator[Text]:
+def _steering(row: Row) -> Iterator[RenderableType]:
     steering = row.steering
     for name, setting in (("free", steering.free), ("high", steering.high), ("low", steering.low)):
         head = "hold it" if name == "free" else ""
@@ -189,7 +190,11 @@ def samples(row: Row) -> Iterator[Text]:
 
 
 def _line(label: str, text: str) -> RenderableType:
-    return Text.assemble((f"{label:<{LABEL}}", "dim"), text)
+    line = Table.grid(padding=0)
+    line.add_column(width=LABEL)
+    line.add_column()
+    line.add_row(Text(label, style="dim"), Text(text))
+    return line
 
 
 def _quoted(char: str) -> str:
