@@ -15,11 +15,13 @@ from charrnn.devices import resolve_device
 from charrnn.errors import ConfigError, RunError
 from charrnn.evaluation import Evaluation
 from charrnn.events import Event
+from charrnn.inspection.delta_loss import HELD, delta_losses
 from charrnn.inspection.findings import Findings
 from charrnn.inspection.gates import GateFindings, find_gates
 from charrnn.inspection.holding import check_kind, named_neuron, parse_holds
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.neurons import Question, find_neurons
+from charrnn.inspection.page import Page, make_page, page_pieces
 from charrnn.inspection.record import Recorder, raw_values
 from charrnn.inspection.subject import Subject, make_subject
 from charrnn.inspection.watching import watched
@@ -236,6 +238,22 @@ class Run:
             progress("reading and labelling the text")
             subject = self.subject(texts=texts, hypotheses=hypotheses)
         return find_neurons(subject, Question(top, kind, wanted, steer, ablation), progress)
+
+    def inspect_page(self, subject: Subject, findings: Findings, *, command: str = "") -> Page:
+        """Return what the interactive page shows; ``charrnn.rendering.html.save_html`` writes it.
+
+        Args:
+            subject: What ``subject`` returned.
+            findings: What ``inspect_neurons`` found on it.
+            command: What led here, for the reader of the page.
+
+        Raises:
+            InspectionError: The findings name no neuron.
+        """
+        delta = delta_losses(subject, findings, page_pieces(subject))
+        return make_page(
+            subject, findings, vocabulary=self.vocabulary, command=command, delta_loss=delta, ablation=HELD
+        )
 
     def inspect_gates(
         self,

@@ -19,6 +19,7 @@ import torch
 
 from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError, InspectionError
+from charrnn.inspection.delta_loss import delta_losses
 from charrnn.inspection.hypotheses import get
 from charrnn.inspection.hypotheses.base import TextProfile
 from charrnn.inspection.names import Neuron
@@ -244,6 +245,38 @@ def test_delta_loss_of_shown_neurons_only(page):
         bits, np.clip(np.linspace(-6, 6, len(bits)), -STEPS / 31, STEPS / 31), atol=0.017
     )
     assert make(delta_loss=None).delta_loss == {}
+
+
+def held_step_by_step(subject, piece, index, value):
+    """Nats of every character after the first, with one h neuron of the top layer overwritten each step."""
+    network, nats = subject.network, []
+    state = network.initial_state(1)
+    for symbol, following in zip([BOUNDARY, *TABLE[piece.places]], TABLE[piece.places], strict=False):
+        _, state = network.step(torch.tensor([int(symbol)]), state)
+        hidden = state[-1][0].clone()
+        hidden[:, index] = hidden[:, index] if value is None else value
+        state = (*state[:-1], (hidden, *state[-1][1:]))
+        nats.append(float(-network.readout(hidden).log_softmax(-1)[0, int(following)]))
+    return np.array(nats[1:])
+
+
+@torch.no_grad()
+def test_delta_loss_is_that_of_a_neuron_overwritten_at_each_step():
+    subject = make_subject("gru")
+    pieces = subject.half(chooses=False)[:2]
+    alone = SimpleNamespace(value=0.7)
+    rows = [SimpleNamespace(neuron="L2.h3", cause=SimpleNamespace(alone=alone))]
+    rows += [SimpleNamespace(neuron="L2.h3", cause=None), SimpleNamespace(neuron="L1.h0", cause=None)]
+    found = delta_losses(subject, SimpleNamespace(rows=rows), pieces)
+    assert list(found) == ["L2.h3"] and len(found["L2.h3"]) == sum(map(len, pieces))
+    wanted = []
+    for piece in pieces:
+        held, free = (held_step_by_step(subject, piece, 3, value) for value in (0.7, None))
+        wanted += [np.nan, *(held - free) / np.log(2)]
+    np.testing.assert_allclose(found["L2.h3"], wanted, atol=1e-4)
+    assert delta_losses(subject, SimpleNamespace(rows=rows[1:]), pieces) == {}
+    alone.value = None
+    assert delta_losses(subject, SimpleNamespace(rows=rows), pieces) == {}
 
 
 # the document

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.console import print_json, stderr_console
+from charrnn.cli.console import notice, print_json, stderr_console
 from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, whole
 from charrnn.errors import ConfigError
 
@@ -81,6 +81,11 @@ def neurons(
     question |= {"ablation": None if ablation == "none" else ablation, "hypotheses": list(hypothesis or ())}
     key = store.key_of(model, text or (), question)
     findings = store.load_findings(key, str(location_of(model))) if key and html is None else None
+    if findings is None and html is None:
+        findings = store.demo_findings(model, text or (), question)
+        if findings is not None:
+            notice("these findings came with the demo; `--text` has it read something else")
+            key = None
     if findings is None:
         findings = _inspect(model, text or (), question, html, device)
         if key:
@@ -110,9 +115,9 @@ def _inspect(
         progress = status.update if status else lambda _: None
         findings = loaded.inspect_neurons(subject=subject, progress=progress, **how)
         if html is not None:
-            from charrnn.inspection.page import make_page
             from charrnn.rendering.html import save_html
 
+            progress("making the page")
             command = shlex.join(["charrnn", *sys.argv[1:]])
-            save_html(html, make_page(subject, findings, vocabulary=loaded.vocabulary, command=command))
+            save_html(html, loaded.inspect_page(subject, findings, command=command))
     return findings
