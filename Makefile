@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint benchmarks clean
+.PHONY: demo test lint demo-run clean
 
 demo: $(VENV)/installed
 	$(BIN)/charrnn train stdlib --run demo --overwrite --minutes 4
@@ -32,3 +32,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+
+# The run that comes with the program: trained, inspected and recorded anew. About 15 minutes.
+demo-run: $(VENV)/installed
+	$(BIN)/python benchmarks/demo_run.py

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 RUNS = Path("runs")
 MODEL, TRAINER = "model.safetensors", "trainer.safetensors"
+DEMO = Path(__file__).parent / "demo" / MODEL
+"""A small run that comes with the program, called ``demo`` where no other run is."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Checkpoint:
 
 def location_of(model: Path) -> Path:
     """Return what names the run of a model file to every command."""
+    if model == DEMO:
+        return Path("demo")
     return model.parent.parent if model.parent.name in ("best", "last") else model
 
 
@@ -78,6 +82,8 @@ def find_checkpoint(run: str | Path | None = None, *, last: bool = False) -> Pat
         return _newest(last)
     candidates = [Path(run), RUNS / run]
     found = [file for path in candidates if (file := _checkpoint_in(path, last)) is not None]
+    if not found and str(run) == "demo" and DEMO.is_file():
+        return DEMO
     if found:
         return found[0]
     empty = [path for path in candidates if exists(path)]
@@ -107,7 +113,9 @@ def list_runs(folder: Path = RUNS) -> list[Path]:
 def _newest(last: bool) -> Path:
     runs = list_runs()
     if not runs:
-        raise RunError("there is no run below `runs/` yet", "charrnn train corpus.txt")
+        raise RunError(
+            "there is no run below `runs/` yet", "charrnn train corpus.txt, or try the run called `demo`"
+        )
     return find_checkpoint(runs[0], last=last)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import platform
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,13 @@ from charrnn.config import Config
 from charrnn.errors import CharrnnError
 from charrnn.files import write_atomically
 from charrnn.inspection.findings import Findings
-from charrnn.runs import read_header
+from charrnn.runs import DEMO, read_header
 from charrnn.text.cache_dir import cache_dir
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 
 CODE = ("inspection", "model")
+DEFAULT_QUESTION = {"neuron": None, "top": 1, "kind": None, "steer": False, "ablation": "mean"}
 MAX_BYTES = 50_000_000
 """Larger files are no findings of ours."""
 
@@ -51,6 +53,8 @@ def key_of(model: Path, texts: Sequence[str], question: Mapping[str, Any]) -> st
         return None  # a file of the user's own may change
     header = read_header(model)
     text = header.get("corpus", {}).get("key")
+    if "seen" in header.get("corpus", {}):
+        text = f"{text} {platform.python_version()}"  # what is left of this interpreter's own library
     if texts:
         config = Config.from_json(header["config"])
         text = open_corpus(find_sources(texts), config.text).info["key"]
@@ -75,10 +79,32 @@ def load_findings(key: str, run: str) -> Findings | None:
     return replace(found, run=run)
 
 
+def demo_findings(model: Path, texts: Sequence[str], question: Mapping[str, Any]) -> Findings | None:
+    """Return the findings that come with the demo run, if it is what was asked for and nothing else."""
+    path = DEMO.with_name("findings.json")
+    if (
+        model != DEMO
+        or texts
+        or dict(question) != DEFAULT_QUESTION | {"hypotheses": []}
+        or not path.is_file()
+    ):
+        return None
+    return replace(_restored(Findings, json.loads(path.read_bytes())), run="demo")
+
+
 def save_findings(key: str, findings: Findings) -> None:
     """Keep findings; a disk that refuses costs nothing but time."""
     with suppress(CharrnnError):
-        write_atomically(_path(key), json.dumps(_plain(findings), allow_nan=False).encode())
+        write_findings(_path(key), findings)
+
+
+def write_findings(path: Path, findings: Findings) -> None:
+    """Write findings as a file.
+
+    Raises:
+        CheckpointError: The disk is full or refuses.
+    """
+    write_atomically(path, json.dumps(_plain(findings), allow_nan=False).encode())
 
 
 def _path(key: str) -> Path:

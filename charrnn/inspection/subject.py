@@ -14,6 +14,7 @@ from charrnn.inspection.hypotheses.custom import resolve_all
 from charrnn.inspection.pieces import MAX_CHARS, MIN_CHARS, Piece, cut_pieces
 from charrnn.model.network import Network
 from charrnn.runs import Checkpoint, find_corpus
+from charrnn.text.corpora import stdlib_without
 from charrnn.text.corpus import Corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.vocabulary import Vocabulary
@@ -96,6 +97,9 @@ def _text(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[Corpus, list[tu
     Where the held-out text is too short for a valid null, the end of the training text is read too.
     """
     own = find_corpus(checkpoint)
+    seen = checkpoint.corpus.get("seen")
+    if own is None and not texts and seen is not None:
+        texts = [str(path) for path in stdlib_without(seen, MAX_CHARS)]
     if texts:
         corpus = open_corpus(find_sources(texts), checkpoint.config.text)
         return corpus, [(0, len(corpus.places))], corpus.text(0, PROFILE_CHARS), 0

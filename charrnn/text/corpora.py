@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -127,13 +127,23 @@ def _catalogue_dir() -> Path:
     raise CorpusError(f"the corpus catalogue is missing from `{package}`", "install charrnn again")
 
 
-def _stdlib_files(root: Path) -> list[Path]:
-    """Return whole files of the library in path order, at most ``STDLIB_CAP_BYTES`` together.
+def stdlib_without(names: Collection[str], cap_bytes: int) -> list[Path]:
+    """Return files of Python's library but for those named by their paths in it, evenly from the whole.
+
+    Raises:
+        CorpusError: Python's sources are not installed.
+    """
+    return _stdlib_files(Path(sysconfig.get_path("stdlib")), frozenset(names), cap_bytes)
+
+
+def _stdlib_files(root: Path, without: Collection[str] = (), cap_bytes: int = STDLIB_CAP_BYTES) -> list[Path]:
+    """Return whole files of the library in path order, at most so many bytes together.
 
     They are taken evenly from the whole list, so that the held-out tail is of the same kind.
     """
-    sizes = {path: size for name in sorted(_stdlib_names(root)) if (size := _utf8_size(path := root / name))}
-    share = min(1.0, STDLIB_CAP_BYTES / max(1, sum(sizes.values())))
+    names = sorted(name for name in _stdlib_names(root) if name not in without)
+    sizes = {path: size for name in names if (size := _utf8_size(path := root / name))}
+    share = min(1.0, cap_bytes / max(1, sum(sizes.values())))
     chosen, passed, total = [], 0, 0
     for path, size in sizes.items():
         passed += size
