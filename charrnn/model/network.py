@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -93,8 +93,18 @@ class Network(nn.Module):
         return window.inputs, tuple(after)
 
     @torch.no_grad()
-    def trace(self, ids: Tensor, state: NetworkState) -> tuple[list[dict[str, Tensor]], NetworkState]:
-        """Read a window and return all that every layer did, without gradients.
+    def trace(
+        self, ids: Tensor, state: NetworkState, kinds: Collection[str] | None = None
+    ) -> tuple[list[dict[str, Tensor]], NetworkState]:
+        """Read a window step by step and return all that every layer did, without gradients.
+
+        With the many rows of an inspection that is faster than to run torch's kernels, which say
+        nothing of gates, and to recompute those from their outputs.
+
+        Args:
+            ids: (B, T) int64.
+            state: The state before the first timestep.
+            kinds: Names of what is returned, ``h`` among them; None means everything.
 
         Returns:
             For each layer the recorded quantities by name, each (T, B, H), and the state after the
@@ -103,9 +113,9 @@ class Network(nn.Module):
         window, state = self._enter(ids, state)
         traces, after = [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
-            outputs, layer_after = window.run(layer, window.inputs, layer_state)
-            traces.append(layer.trace(window.inputs, outputs, layer_state, window.reset))
-            window.inputs = outputs
+            trace, layer_after = layer.trace(window.inputs, layer_state, window.reset, kinds)
+            traces.append(trace)
+            window.inputs = trace["h"]
             after.append(layer_after)
         return traces, tuple(after)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 import torch
@@ -54,29 +54,6 @@ class RecurrentLayer(nn.Module):
         """
         raise NotImplementedError
 
-    def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
-        """Recompute everything the cell does from what the fast path returned.
-
-        Args:
-            inputs: (T, B, I).
-            outputs: Hidden states for every timestep, (T, B, H).
-            state: The state before the first timestep.
-            reset: Where the state is set to zero before the timestep, (T, B) bool.
-
-        Returns:
-            Recorded quantities by name, state and gates, each (T, B, H).
-        """
-        raise NotImplementedError
-
-    def output_of(self, trace: dict[str, Tensor], previous: Tensor) -> Tensor:
-        """Return the output that follows from recorded gates and states: what ``trace`` is checked by.
-
-        Args:
-            trace: What ``trace`` returned, each (T, B, H).
-            previous: Hidden states one timestep earlier, (T, B, H).
-        """
-        raise NotImplementedError
-
     def initialise(self, forget_bias: float) -> None:
         """Change the first weights; PyTorch's uniform ones stay where nothing is said."""
 
@@ -117,15 +94,39 @@ class RecurrentLayer(nn.Module):
         Returns:
             Hidden states for every timestep, (T, B, H), and the state after the last one.
         """
+        return self._steps(inputs, state, reset, untouched)
+
+    def trace(
+        self, inputs: Tensor, state: State, reset: Tensor, kinds: Collection[str] | None = None
+    ) -> tuple[dict[str, Tensor], State]:
+        """Run a window step by step and keep what the cell does; arguments as for ``reference``.
+
+        Args:
+            inputs: (T, B, I).
+            state: The state before the first timestep.
+            reset: Where the state is set to zero before the timestep, (T, B) bool.
+            kinds: Names of what is kept; None keeps all.
+
+        Returns:
+            Gates and new states by name, each (T, B, H), and the state after the last timestep.
+        """
+        kept: dict[str, list[Tensor]] = {}
+
+        def keep(kind: str, values: Tensor) -> Tensor:
+            if kinds is None or kind in kinds:
+                kept.setdefault(kind, []).append(values)
+            return values
+
+        _, after = self._steps(inputs, state, reset, keep)
+        return {kind: torch.stack(values) for kind, values in kept.items()}, after
+
+    def _steps(self, inputs: Tensor, state: State, reset: Tensor | None, hold: Hold) -> tuple[Tensor, State]:
         gate_input = self.gate_input(inputs)
+        cut = [False] * len(inputs) if reset is None else reset.any(1).tolist()
         outputs = []
         for t in range(len(inputs)):
-            if reset is not None:
+            if cut[t]:
                 state = tuple(part * ~reset[t].unsqueeze(1) for part in state)
-            state = self.step(gate_input[t], state)
+            state = self.step(gate_input[t], state, hold)
             outputs.append(state[0])
         return torch.stack(outputs), state
-
-    def previous(self, outputs: Tensor, state: State, reset: Tensor) -> Tensor:
-        """Return the hidden states that each timestep started from, (T, B, H)."""
-        return torch.cat([state[0].unsqueeze(0), outputs[:-1]]) * ~reset.unsqueeze(2)

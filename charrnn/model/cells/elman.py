@@ -29,14 +29,6 @@ class Elman(RecurrentLayer, nn.RNN):
         total = gate_input + nn.functional.linear(state[0], self.weight_hh_l0, self.bias_hh_l0)
         return (hold("h", torch.tanh(total) if self.nonlinearity_name == "tanh" else torch.relu(total)),)
 
-    def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
-        """Return the hidden states: there is nothing else."""
-        return {"h": outputs}
-
-    def output_of(self, trace: dict[str, Tensor], previous: Tensor) -> Tensor:
-        """Return ``h``."""
-        return trace["h"]
-
 
 class ElmanReLU(Elman):
     """Simple recurrent layer with rectified units; the recurrent matrix starts as the identity."""

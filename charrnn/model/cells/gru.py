@@ -25,15 +25,6 @@ class GRU(RecurrentLayer, nn.GRU):
         _, z, n = self._gates(gate_input, h, hold)
         return (hold("h", n + z * (h - n)),)
 
-    def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
-        """Recompute gates in one product over the window."""
-        r, z, n = self._gates(self.gate_input(inputs), self.previous(outputs, state, reset))
-        return {"h": outputs, "r": r, "z": z, "n": n}
-
-    def output_of(self, trace: dict[str, Tensor], previous: Tensor) -> Tensor:
-        """Return ``(1 - z) ⊙ n + z ⊙ h``."""
-        return trace["n"] + trace["z"] * (previous - trace["n"])
-
     def _gates(self, gate_input: Tensor, h: Tensor, hold: Hold = untouched) -> tuple[Tensor, Tensor, Tensor]:
         recurrent = nn.functional.linear(h, self.weight_hh_l0, self.bias_hh_l0)
         (r, z, n), (ur, uz, un) = gate_input.chunk(3, dim=-1), recurrent.chunk(3, dim=-1)

@@ -36,21 +36,6 @@ class LSTM(RecurrentLayer, nn.LSTM):
         c = hold("c", f * c + i * g)
         return hold("h", o * torch.tanh(c)), c
 
-    def trace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
-        """Recompute gates in one product over the window, and c by a scan."""
-        previous = self.previous(outputs, state, reset)
-        recurrent = nn.functional.linear(previous, self.weight_hh_l0, self.bias_hh_l0)
-        i, f, g, o = _activate(self.gate_input(inputs) + recurrent)
-        update, keep, c = i * g, f * ~reset.unsqueeze(2), state[1]
-        cells = torch.empty_like(update)
-        for t in range(len(update)):
-            c = torch.addcmul(update[t], keep[t], c, out=cells[t])
-        return {"h": outputs, "c": cells, "i": i, "f": f, "g": g, "o": o}
-
-    def output_of(self, trace: dict[str, Tensor], previous: Tensor) -> Tensor:
-        """Return ``o ⊙ tanh(c)``."""
-        return trace["o"] * torch.tanh(trace["c"])
-
 
 def _activate(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     i, f, g, o = gates.chunk(4, dim=-1)
