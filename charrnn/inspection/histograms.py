@@ -13,10 +13,15 @@ LEVELS = (0, 1, 2, 3, 5, 9, 17, 33)
 """First values of the levels that mutual information tells apart."""
 
 
-def quantile_edges(a: np.ndarray) -> np.ndarray:
-    """Return edges between 256 bins of about equally many activations, strictly ascending, (≤ 255,)."""
-    inner = np.quantile(a, np.linspace(0, 1, BINS + 1)[1:-1])
-    return np.unique(inner.astype(np.float32))
+def quantile_edges(a: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return edges between bins, strictly ascending, (≤ 512,).
+
+    They are 256 quantiles of the activations where the hypothesis is on and 256 of those where it is off:
+    all that a rare one is on would else lie in a single bin.
+    """
+    parts = (a[y > 0], a[y <= 0])
+    levels = np.linspace(0, 1, BINS + 1)[1:]
+    return np.unique([np.quantile(part, levels).astype(np.float32) for part in parts if len(part)])
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ def area_under_roc(on: np.ndarray, off: np.ndarray) -> float:
 
 
 def best_f1(on: np.ndarray, off: np.ndarray) -> int:
-    """Return how many bins to call on, so that F1 is largest."""
+    """Return how many bins to call on, but not all of them, so that F1 is largest."""
     hits, taken = np.cumsum(on), np.cumsum(on + off)
-    return int(np.argmax(2 * hits / np.maximum(taken + hits[-1], 1))) + 1
+    return int(np.argmax((2 * hits / np.maximum(taken + hits[-1], 1))[:-1])) + 1
 
 
 def f1_and_mcc(on: np.ndarray, off: np.ndarray, bins: int) -> tuple[float, float]:

@@ -65,7 +65,7 @@ def measure(chosen: Series, report: Series, kind: str, r_chosen: float) -> Measu
     sign = -1.0 if r_chosen < 0 else 1.0
     a_chosen, y_chosen, _, _ = chosen.joined()
     a, y, char, pair = report.joined()
-    edges = histograms.quantile_edges(a_chosen)
+    edges = histograms.quantile_edges(a_chosen, y_chosen)
     counted = Histogram.of(a, y, edges)
     num_effective = effective_number(report)
     low, high = interval(report)
@@ -103,9 +103,7 @@ def _binary(chosen: Histogram, report: Histogram, edges: np.ndarray, sign: float
 
 def _edge(edges: np.ndarray, bins: int, sign: float) -> float:
     """Return the activation between the first ``bins`` bins, seen from the side of the sign, and the rest."""
-    if not len(edges):
-        return 0.0
-    return edges[max(len(edges) - bins, 0)] if sign >= 0 else edges[min(bins - 1, len(edges) - 1)]
+    return edges[-bins] if sign >= 0 else edges[bins - 1]
 
 
 def _count(a_chosen: np.ndarray, y_chosen: np.ndarray, a: np.ndarray, y: np.ndarray) -> dict[str, Any]:
