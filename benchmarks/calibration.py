@@ -60,7 +60,7 @@ DOCUMENT_CHARS = 1_800
 LONG_CHARS = 100_000
 ORDERS = 8
 TRAINED = 2
-TRAIN_STEPS = 800
+TRAIN_STEPS = 2_000
 TURNS = 2
 """Each trial asks every second hypothesis, so that all are asked."""
 TRIALS = 200
@@ -151,10 +151,11 @@ class Bench:
     def other_documents(self) -> Iterator[Findings]:
         """Trained networks; every document has the labels of another one of its half."""
         subject = self._subject(self.texts[0], self.networks[0], self._untrained(self.seed))
-        for network in self.networks:
+        for number, network in enumerate(self.networks):
+            subject = replace(subject, network=network, twin=self._untrained(self.seed + number))
             for turn in range(self.trials // TRAINED):
                 pieces = with_labels_of_others(subject.pieces, self.random)
-                yield inspected(replace(subject, network=network, pieces=pieces), turn)
+                yield inspected(replace(subject, pieces=pieces), turn)
 
     def other_text(self) -> Iterator[Findings]:
         """Trained networks that read one long text, which is labelled as another one."""

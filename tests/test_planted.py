@@ -41,19 +41,19 @@ WITHOUT_CAUSES = Question(ablation=None)
 # text
 
 
-def document(seed, drifts=False):
+def document(seed, drifts=False, length=LENGTH):
     """Words in lines of random length; quotations and parentheses open and close on their own."""
     random = np.random.default_rng(seed)
     text, quoted, enclosed = "", False, False
-    while len(text) < LENGTH:
-        opens = 0.3 * len(text) / LENGTH if drifts else 0.12
+    while len(text) < length:
+        opens = 0.3 * len(text) / length if drifts else 0.12
         if random.random() < (0.4 if quoted else opens):
             text, quoted = text + '"', not quoted
         if random.random() < 0.15:
             text, enclosed = text + ")("[not enclosed], not enclosed
         usual = random.random(int(random.integers(1, 9))) < (0.5 if drifts else PREFERENCE)
         text += "".join(random.choice(list(INSIDE if own == quoted else OUTSIDE)) for own in usual) + " "
-    return in_lines(text, random)[:LENGTH]
+    return in_lines(text, random)[:length]
 
 
 def in_lines(text, random):
@@ -368,6 +368,8 @@ def test_a_flag_that_predicts_letters_and_marks_drives(corpus, sign):
     assert row.cause.alone.on > 0.1
     assert row.cause.alone.off < 0.05
     assert row.steering.high.score > row.steering.free.score + 0.1
+    held = [setting.value * sign for setting in (row.steering.high, row.steering.low)]
+    assert held == pytest.approx([np.tanh(1), -np.tanh(1)])
     assert (rows["in_parentheses"].neuron, rows["in_parentheses"].verdict) == ("L1.c30", "tracks")
 
 
