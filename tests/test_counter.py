@@ -16,14 +16,21 @@ from rich.console import Console
 
 from charrnn.config import ModelConfig
 from charrnn.inspection import counter
-from charrnn.inspection.counter import CounterCurve, best_neuron, counter_curve, straight_part
+from charrnn.inspection.counter import best_neuron, counter_curve, straight_part
+from charrnn.inspection.curves import CounterCurve
+from charrnn.inspection.findings import Card
 from charrnn.inspection.hypotheses import TextProfile, get
 from charrnn.inspection.names import Neuron
+from charrnn.inspection.neurons import Question, find_neurons
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorder, all_neurons, raw_values
+from charrnn.inspection.store import _plain, _restored
+from charrnn.inspection.subject import Subject
 from charrnn.model.network import Network
 from charrnn.rendering.card import View
 from charrnn.rendering.counter import counter_lines
+from charrnn.rendering.neurons import print_findings
+from charrnn.text.vocabulary import Vocabulary
 
 SYMBOLS = "\nabcdefg"
 TABLE = np.array([0, *range(2, 10)])
@@ -193,8 +200,8 @@ def example(**changes):
         neuron="L1.c288",
         hypothesis="column",
         chars=np.full(71, 100),
-        mean=0.95 - 0.03 * np.minimum(x, 55),
-        sd=np.full(71, 0.25),
+        mean=0.953 - 0.0301 * np.minimum(x, 55),
+        sd=np.full(71, 0.2437),
         untrained="L1.c9",
         untrained_mean=-0.3 * np.ones(71),
         p_newline=np.where(x < 50, 0.01, 0.01 + 0.02 * (x - 49)),
@@ -202,7 +209,9 @@ def example(**changes):
         straight=(1, 55),
         flat=True,
     )
-    return replace(curve, **changes)
+    curve = replace(curve, **changes)
+    arrays = ("mean", "sd", "untrained_mean") + ("p_newline",) * (curve.p_newline is not None)
+    return replace(curve, **{name: getattr(curve, name).astype(np.float32) for name in arrays})
 
 
 def drawn(width, color_system=None, curve=None):
@@ -222,13 +231,13 @@ def drawn(width, color_system=None, curve=None):
 GOLDEN_80 = """\
 mean activation by column: −.030 a step, straight from 1 to 55, then flat
 ⠒⠒ L1.c288, mean of 7,100 characters   ⡈⡈ ± sd   ··· untrained L1.c9
- +1┤⠒⠲⠤⢤⣀⣀⠅⡂⠄⡂⠄⡀ ⡀
-   │⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡂⠄⡀ ⡀
-   │      ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡂⠄⡀ ⡀
-   │              ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡂⠄⡀ ⡀
-  0┤                      ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡂⠄⡀ ⡀
+ +1┤⠒⠲⠤⢤⣀⣀⠅⡂⠄⡀⠄⡀
+   │⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡀⠄⡀
+   │      ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡀⠄⡀
+   │              ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡀⠄⡀
+  0┤                      ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡀⠄⡀
    │.....................................⠈⠉⠙⠒⠲⠤⢤⣀⣀............................
-   │                                      ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡂⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀
+   │                                      ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⢤⣀⣀⠅⡂⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀⠄⡀
    │                                              ⠁ ⠁⠂⠅⠂⠅⠈⠉⠙⠒⠲⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤
  −1┤                                                      ⠁ ⠁⠂⠅⠂⠅⠂⠅⠂⠅⠂⠅⠂⠅⠂⠅⠂⠅⠂
    └┬─────────┬──────────┬─────────┬──────────┬─────────┬──────────┬─────────┬
@@ -277,3 +286,46 @@ def test_json_has_null_where_there_is_nothing():
     data = json.loads(json.dumps(example(mean=mean, p_newline=None).to_json(), allow_nan=False))
     assert data["mean"][3:6] == [0.5, None, 0.5] and data["p_newline"] is None
     assert data["straight"] == [1, 55] and data["chars"][0] == 100 and data["flat"] is True
+
+
+def test_a_curve_that_was_kept_draws_the_same():
+    again = _restored(CounterCurve, json.loads(json.dumps(_plain(example()))))
+    assert drawn(80, curve=again) == drawn(80)
+    again = _restored(CounterCurve, json.loads(json.dumps(_plain(example(p_newline=None)))))
+    assert again.p_newline is None and again.to_json()["chars"] == [100] * 71
+
+
+def test_a_card_that_was_kept_before_there_were_curves_has_none():
+    kept = {"neuron": "L1.c0", "others": [], "mean_on": 0, "mean_off": 0, "quantiles": [], "excerpts": []}
+    row = {"hypothesis": "column", "type": "count", "r_untrained": 0.1}
+    assert _restored(Card, kept | {"row": row}).counter is None
+
+
+def counting(network):
+    """The network with one neuron that counts since the newline."""
+    with torch.no_grad():
+        for parameter in network.layers.parameters():
+            parameter.mul_(0.2)
+        layer = network.layers[0]
+        for weight in (layer.weight_hh_l0, layer.weight_ih_l0, layer.bias_ih_l0, layer.bias_hh_l0):
+            weight[3] = 0.0
+        layer.weight_hh_l0[3, 3] = 1.0
+        layer.weight_ih_l0[3] = 0.01
+        layer.weight_ih_l0[3, NEWLINE] = -100.0
+    return network
+
+
+def test_the_first_card_shows_what_its_neuron_counts():
+    pieces = [make_piece(number, number % 2 == 0, 2500) for number in range(4)]
+    pieces = [replace(piece, labels=np.nan_to_num(piece.labels)[:, 1:]) for piece in pieces]
+    networks = counting(make_network("elman_relu", layers=1)), make_network("elman", 3, 1)
+    vocabulary = Vocabulary.of_chars(map(ord, sorted(SYMBOLS)))
+    subject = Subject("mine", *networks, vocabulary, TABLE, pieces, [COLUMN], PROFILE)
+    found = find_neurons(subject, Question(neuron=Neuron(1, "h", 3), ablation=None))
+    (card,) = found.cards
+    assert card.counter.slope == pytest.approx(0.01, abs=1e-4)
+    assert card.counter.untrained == str(best_neuron(networks[1], TABLE, subject.half(True), 0, "h"))
+    assert card.to_json()["counter"]["hypothesis"] == "column"
+    console = Console(width=98, file=io.StringIO(), color_system=None, _environ={})
+    print_findings(found, console)
+    assert "mean activation by column: +.010 a step" in console.file.getvalue()

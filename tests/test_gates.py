@@ -20,11 +20,12 @@ from charrnn.errors import InspectionError
 from charrnn.inspection import gates as module
 from charrnn.inspection.gates import MAX_TAU, Gate, GateFindings, Gates, Timescale, find_gates, read_gates
 from charrnn.inspection.hypotheses import TextProfile
-from charrnn.inspection.neurons import Subject
 from charrnn.inspection.pieces import Piece
+from charrnn.inspection.subject import Subject
 from charrnn.model.network import Network
 from charrnn.rendering.braille import Dots
 from charrnn.rendering.gates import characters, print_gates
+from charrnn.text.vocabulary import Vocabulary
 
 SYMBOLS = "abcdefgh"
 TABLE = np.array([0, *range(2, 10)])
@@ -53,7 +54,8 @@ PIECES = [make_piece(130, skip=64), make_piece(7, skip=3, document=1), make_piec
 def subject(cell):
     profile = TextProfile("prose", 60, 1)
     networks = make_network(cell, 2), make_network(cell, 2, seed=3)
-    return Subject("mine", *networks, TABLE, PIECES, [], profile)
+    vocabulary = Vocabulary.of_chars(map(ord, SYMBOLS))
+    return Subject("mine", *networks, vocabulary, TABLE, PIECES, [], profile)
 
 
 def sigmoid(values):
@@ -236,7 +238,7 @@ def drawn(width, color_system=None):
 
 GOLDEN_80 = """\
 mine · lstm 1×4
-12,345 characters of 12 documents; gates reproduce the outputs to 1e-06
+12,345 characters of 12 documents; outputs as on the fast path to 1e-06
 
  gate  mean       shut       open  > ½ shut  > ½ open  most shut   most open
  ────────────────────────────────────────────────────────────────────────────

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
+from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
@@ -28,47 +27,6 @@ MIN_FIT = 4
 MIN_GAIN = 0.01
 """A bend has to explain this share of the curve's variance, and half of what one line leaves unexplained."""
 TYPES = ("count", "level")
-
-
-@dataclass(frozen=True)
-class CounterCurve:
-    """A neuron's activation as a function of a count, on text that did not choose it.
-
-    Args:
-        neuron: Its name.
-        hypothesis: What is counted.
-        chars: Characters at each value from 0, (V,).
-        mean: Mean activation, NaN where there are no characters, (V,).
-        sd: Standard deviation, (V,).
-        untrained: The untrained twin's best neuron, chosen alike.
-        untrained_mean: Its mean activation, (V,).
-        p_newline: Mean probability that the model gives a newline as the next character, (V,); None where
-            the model knows none.
-        slope: Activation per step of the count, by least squares over the straight part.
-        straight: First and last value of the straight part.
-        flat: Whether the curve is flatter behind the straight part.
-    """
-
-    neuron: str
-    hypothesis: str
-    chars: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
-    untrained: str
-    untrained_mean: np.ndarray
-    p_newline: np.ndarray | None
-    slope: float
-    straight: tuple[int, int]
-    flat: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, null where there are no characters."""
-        data = {key: getattr(self, key) for key in ("neuron", "hypothesis", "untrained", "slope", "flat")}
-        data |= {"straight": list(self.straight), "chars": self.chars.tolist()}
-        for key in ("mean", "sd", "untrained_mean", "p_newline"):
-            values = getattr(self, key)
-            data[key] = None if values is None else [None if np.isnan(v) else float(v) for v in values]
-        return data
 
 
 def counter_curve(
@@ -113,11 +71,11 @@ def counter_curve(
         neuron=str(neuron),
         hypothesis=hypothesis.name,
         chars=sums.count.astype(int),
-        mean=sums.mean(0),
-        sd=sums.sd(),
+        mean=sums.mean(0).astype(np.float32),
+        sd=sums.sd().astype(np.float32),
         untrained=str(untrained),
-        untrained_mean=before.mean(0),
-        p_newline=None if newline is None else sums.mean(2),
+        untrained_mean=before.mean(0).astype(np.float32),
+        p_newline=None if newline is None else sums.mean(2).astype(np.float32),
         slope=slope,
         straight=(first, last),
         flat=flat,

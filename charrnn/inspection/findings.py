@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.figures import Cause, Measures, Steering
 
 VERDICTS = ("drives", "used", "tracks", "redundant", "found", "no valid null", "char detector")
@@ -137,6 +138,7 @@ class Card:
         next_characters: What the neuron adds to the log probability of next characters where the hypothesis
             is on, in nats, what it promotes most first and what it suppresses most last.
         alike: Other neurons that go with it, with their correlation.
+        counter: Its activation by the value of a hypothesis that counts.
     """
 
     neuron: str
@@ -149,6 +151,7 @@ class Card:
     histogram: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     next_characters: tuple[tuple[str, float], ...] = ()
     alike: tuple[tuple[str, float], ...] = ()
+    counter: CounterCurve | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -163,6 +166,7 @@ class Card:
             "histogram": {"on": list(self.histogram[0]), "off": list(self.histogram[1])},
             "next_characters": [{"char": char, "nats": nats} for char, nats in self.next_characters],
             "alike": [{"neuron": name, "r": r} for name, r in self.alike],
+            "counter": None if self.counter is None else self.counter.to_json(),
         }
 
 

@@ -11,9 +11,9 @@ import torch
 
 from charrnn.errors import InspectionError
 from charrnn.inspection.names import Neuron
-from charrnn.inspection.neurons import Subject
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorded, Recorder, all_neurons
+from charrnn.inspection.subject import Subject
 from charrnn.model.network import Network
 
 SIGMOID_BOUNDS = (0.1, 0.9)
@@ -131,7 +131,7 @@ class GateFindings:
         model: Cell and size, as text.
         chars: Characters that were counted.
         documents: Documents they come from.
-        float_error: Largest difference between the outputs and what the recorded gates say.
+        float_error: Largest difference between the recorded outputs and those of the fast path.
         trained: What the network does.
         untrained: What the same network did before training.
     """

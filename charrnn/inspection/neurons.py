@@ -12,6 +12,7 @@ from charrnn.errors import InspectionError
 from charrnn.inspection import steering
 from charrnn.inspection.cards import make_card
 from charrnn.inspection.cause import Interventions, fits
+from charrnn.inspection.counter import counter_curve
 from charrnn.inspection.figures import Steering
 from charrnn.inspection.findings import NAMED, Card, Findings, Row
 from charrnn.inspection.measures import measure
@@ -132,6 +133,7 @@ class _Inspection:
         twin = self.subject.twin
         choice = choose(self.subject, twin, self.kind)
         best = {i: choice.best(i, 1) for i in self.testable}
+        self.twins = {i: choice.neurons[rows[0]] for i, rows in best.items() if rows}
         report = self._read(twin, choice, {row for rows in best.values() for row in rows}, figures_only=True)
         return {i: pearson(*report.joined(rows[0], i)[:2]) if rows else 0.0 for i, rows in best.items()}
 
@@ -249,7 +251,8 @@ class _Inspection:
             if row.verdict in NAMED and row.neuron is not None:
                 chosen.setdefault(row.neuron, row)
         best = sorted(chosen.values(), key=lambda row: abs(row.r_untrained) - abs(row.r))[:CARDS]
-        return [self._card(row) for row in ([asked] if asked is not None else best)]
+        cards = [self._card(row) for row in ([asked] if asked is not None else best)]
+        return [self._counted(card) for card in cards[:1]] + cards[1:]
 
     def _card(self, row: Row) -> Card:
         place, column = self._place(row.neuron), self._column(row)
@@ -260,6 +263,18 @@ class _Inspection:
             return card
         nats = self.interventions.next_characters(place, column)
         return replace(card, next_characters=self._promoted(nats), alike=self._alike(place))
+
+    def _counted(self, card: Card) -> Card:
+        """Return a card with the curve of what it counts, if that is what its hypothesis does."""
+        column = self._column(card.row)
+        subject, hypothesis = self.subject, self.subject.hypotheses[column]
+        if hypothesis.type == "binary" or column not in self.twins:
+            return card
+        self.progress(f"reading what {card.neuron} does along {hypothesis.name}")
+        text = (subject.table, subject.pieces, column, hypothesis)
+        neuron = self.choice.neurons[self._place(card.neuron)]
+        curve = counter_curve(subject.network, subject.twin, *text, neuron, self.twins[column])
+        return replace(card, counter=curve)
 
     def _promoted(self, nats: np.ndarray) -> tuple[tuple[str, float], ...]:
         vocabulary = self.subject.vocabulary

@@ -138,7 +138,9 @@ def _restored(kind: Any, data: Any) -> Any:
     """
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{field.name: _restored(hints[field.name], data[field.name]) for field in fields(kind)})
+        # findings of an earlier version lack what was added since: its defaults stand for it
+        known = [field.name for field in fields(kind) if field.name in data]
+        return kind(**{name: _restored(hints[name], data[name]) for name in known})
     if kind is np.ndarray:
         return np.array([math.nan if v is None else v for v in data], dtype=np.float32)
     if isinstance(kind, types.UnionType):

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from charrnn.inspection.figures import Effect, Measures, Setting
 from charrnn.inspection.findings import Card, Excerpt, Row
+from charrnn.rendering.counter import counter_lines
 from charrnn.rendering.figures import change, signed, unsigned
 from charrnn.rendering.paint import is_plain, paint
 from charrnn.rendering.text import BLOCKS, visible
@@ -59,6 +60,8 @@ def card_parts(card: Card, view: View, *, whole: bool) -> Iterator[RenderableTyp
         bold = "bold" if excerpt.why.startswith("fails") else ""
         yield Text.assemble((WHY[excerpt.why], bold), (f"   {excerpt.source}", "dim"))
         yield painted(excerpt, view)
+    if card.counter is not None:
+        yield from counter_lines(card.counter, view)
     if whole:
         yield from _figures(card)
     yield from _holding(card)

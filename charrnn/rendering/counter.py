@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.text import Text
 
-from charrnn.inspection.counter import CounterCurve
+from charrnn.inspection.curves import CounterCurve
 from charrnn.rendering.braille import Dots
-from charrnn.rendering.card import View
 from charrnn.rendering.figures import unsigned
 from charrnn.rendering.text import BLOCKS
+
+if TYPE_CHECKING:
+    from charrnn.rendering.card import View
 
 HEIGHT = 9
 """Rows of the plot; odd, so that zero has a row of its own."""
