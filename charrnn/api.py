@@ -16,6 +16,7 @@ from charrnn.errors import ConfigError, RunError
 from charrnn.evaluation import Evaluation
 from charrnn.events import Event
 from charrnn.inspection.delta_loss import HELD, delta_losses
+from charrnn.inspection.examples import Examples, find_examples
 from charrnn.inspection.findings import Findings
 from charrnn.inspection.gates import GateFindings, find_gates
 from charrnn.inspection.holding import check_kind, named_neuron, parse_holds
@@ -254,6 +255,33 @@ class Run:
         return make_page(
             subject, findings, vocabulary=self.vocabulary, command=command, delta_loss=delta, ablation=HELD
         )
+
+    def inspect_like(
+        self,
+        example: str,
+        *,
+        texts: Sequence[str] = (),
+        hypotheses: Sequence[str] = (),
+        progress: Callable[[str], None] = lambda _: None,
+        subject: Subject | None = None,
+    ) -> Examples:
+        """Find where else in text the neurons are on that are on over an example.
+
+        Args:
+            example: Some text; where it first stands in what is read, or by itself.
+            texts: What to read; none means the run's held-out text.
+            hypotheses: Names; none means all that suit the text.
+            progress: Called with what begins.
+            subject: What ``subject`` returned, read already; then ``texts`` and ``hypotheses`` say nothing.
+
+        Raises:
+            InspectionError: The example is empty or unknown to the model, or no neuron is on over all of it.
+            RunError: The run's held-out text cannot be found any more.
+        """
+        if subject is None:
+            progress("reading and labelling the text")
+            subject = self.subject(texts=texts, hypotheses=hypotheses)
+        return find_examples(subject, example, progress)
 
     def inspect_gates(
         self,

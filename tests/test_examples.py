@@ -7,13 +7,16 @@ import json
 import re
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rich.cells import cell_len
 from rich.console import Console
+from typer.testing import CliRunner
 
+from charrnn.cli.main import app
 from charrnn.config import ModelConfig
 from charrnn.errors import InspectionError
 from charrnn.inspection import examples as module
@@ -31,6 +34,7 @@ TABLE = np.array([0, *range(2, 10)])
 SPACE, COLUMN = get("is_space"), get("column")
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 HIDDEN = 13
+HARBOUR = Path(__file__).resolve().parents[1] / "corpora" / "harbour.txt"
 
 
 def make_piece(number, length=300, skip=20):
@@ -286,3 +290,27 @@ def test_json_is_plain():
     assert data["neurons"] == [{"neuron": "L1.c2", "sign": 1}, {"neuron": "L1.c7", "sign": -1}]
     assert data["overlaps"] == [{"hypothesis": "in_comment", "inside": 46, "matches": 50, "base": 0.15}]
     assert data["matches"][0]["text"][data["matches"][0]["start"]] == "#"
+
+
+# the command
+
+
+def test_the_command_from_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text(HARBOUR.read_text(encoding="utf-8") * 3, encoding="utf-8")
+
+    def charrnn(*arguments, code=0):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+        return result
+
+    split = "--val-fraction .2 --test-fraction .2 --steps 60 --hidden-size 32"
+    charrnn("train", "text", "--run", "small", *split.split())
+    command = ("inspect", "neurons", "small", "--like", "th")
+    data = json.loads(charrnn(*command, "--json", "--svg", "like.svg", "--hypothesis", "is_space").stdout)
+    assert data["example"] == "th" and data["neurons"] and data["neurons_searched"] == 32
+    assert all(match["text"] for match in data["matches"]) and len(data["matches"]) > 1
+    assert "<svg" in (tmp_path / "like.svg").read_text(encoding="utf-8")
+    assert "neurons are on over all of it" in charrnn(*command).stdout
+    assert "error: `--like`" in charrnn(*command, "--neuron", "L1.c0", code=1).stderr
+    assert "is empty" in charrnn("inspect", "neurons", "small", "--like", "", code=1).stderr

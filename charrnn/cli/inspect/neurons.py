@@ -50,6 +50,12 @@ def neurons(
             help="Hold neurons at: mean, zero, resample, or none.",
         ),
     ] = "mean",
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like", metavar="TEXT", help="Find where else the neurons are on that are on over this."
+        ),
+    ] = None,
     svg: Annotated[
         str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")
     ] = None,
@@ -72,9 +78,19 @@ def neurons(
         raise ConfigError(f"`--top` is `{top}`, but must be at least 1")
     if steer is not None and neuron not in (None, steer):
         raise ConfigError("`--steer` and `--neuron` name different neurons")
+    from charrnn.runs import find_checkpoint, location_of
+
+    if like is not None:
+        if any((neuron, steer, kind, html, top != 1)):
+            raise ConfigError(
+                "`--like` asks for no neuron: leave out --neuron, --steer, --kind, --top and --html"
+            )
+        from charrnn.cli.inspect.like import search
+
+        search(find_checkpoint(run, last=last), like, text or (), hypothesis or (), svg, device, as_json)
+        return
     from charrnn.inspection import store
     from charrnn.rendering.neurons import print_findings
-    from charrnn.runs import find_checkpoint, location_of
 
     model = find_checkpoint(run, last=last)
     question = {"neuron": neuron or steer, "top": top, "kind": kind, "steer": steer is not None}
