@@ -127,13 +127,16 @@ class Interventions:
         return self._values[:, neuron].cpu().numpy()
 
     def alike(self, neuron: int) -> tuple[int, ...]:
-        """Return a neuron and those that correlate with it by at least .7, the most alike first."""
+        """Return a neuron and up to seven that correlate with it by at least .7, the most alike first."""
+        return self._all_alike(neuron)[:MAX_GROUP]
+
+    def _all_alike(self, neuron: int) -> tuple[int, ...]:
         values = self._values - self._values.mean(0)
         own = values[:, neuron]
         scale = (values.square().sum(0) * own.square().sum()).sqrt().clamp(min=1e-12)
         r = ((values.t() @ own) / scale).abs().cpu().numpy()
         r[neuron] = 2.0
-        order = np.argsort(-r, kind="stable")[:MAX_GROUP]
+        order = np.argsort(-r, kind="stable")
         return tuple(int(i) for i in order if r[i] >= ALIKE)
 
     def controls(self, neuron: int) -> list[int]:
@@ -146,7 +149,7 @@ class Interventions:
         layer = [i for i, n in enumerate(self.neurons) if n.layer == self.neurons[neuron].layer]
         layer.sort(key=lambda i: size[:, i].sum())
         pool = [layer[i] for i in np.unique(np.linspace(0, len(layer) - 1, POOL).astype(int))]
-        alike = set(self.alike(neuron))
+        alike = set(self._all_alike(neuron))
         own = [i for i in pool if i not in alike]
         apart = np.square(size[:, own] - size[:, [neuron]]) / np.maximum(
             size[:, own].var(1, keepdims=True), 1e-6
@@ -161,12 +164,10 @@ class Interventions:
         return np.array([float(norms[n.layer - 1][n.index]) for n in self.neurons])
 
     def _control_groups(self, group: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return 20 groups of the same size, one control for each member."""
+        """Return up to 20 groups of the same size, all different, one control for each member."""
         own = [[i for i in self.controls(member) if i not in group] for member in group]
-        return [
-            tuple(sorted({choices[(k + 7 * m) % len(choices)] for m, choices in enumerate(own) if choices}))
-            for k in range(CONTROLS)
-        ]
+        groups = dict.fromkeys(tuple(sorted(_one_of_each(own, k))) for k in range(CONTROLS))
+        return [other for other in groups if len(other) == len(group)]
 
     def _read(self, sets: Iterable[tuple[int, ...]], progress: Progress = lambda _: None) -> None:
         """Measure the cost of holding each set of neurons, once."""
@@ -228,6 +229,15 @@ class Interventions:
             controls_on=tuple(sorted(other.on for other in theirs)),
             beats=bool(above and len(theirs) >= CONTROLS),
         )
+
+
+def _one_of_each(choices: Sequence[Sequence[int]], k: int) -> list[int]:
+    """Return one number from each list, none twice, others for another k; fewer where a list has no more."""
+    taken: list[int] = []
+    for m, own in enumerate(choices):
+        start = (k + 7 * m) % max(1, len(own))
+        taken += [i for i in (*own[start:], *own[:start]) if i not in taken][:1]
+    return taken
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ AT_ONCE = 20
 MAX_DAMAGE = 0.5
 """Bits per character that steering may cost and still count."""
 CONTROLS = 20
+BELOW_ONE = 1 - 2**-23
 
 Values = tuple[float, float]
 """What a neuron is held at, high and low."""
@@ -150,7 +151,8 @@ def write(
     state = tuple(tuple(part.unflatten(0, shape) for part in layer) for layer in bare)
     never = [BOUNDARY, ESCAPE] if vocabulary.kind == "chars" else [BOUNDARY]
     ids = []
-    for draw in torch.from_numpy(uniform).to(device, torch.float32):
+    # in float32 the largest draws would be 1, and take the last symbol however improbable it is
+    for draw in torch.from_numpy(uniform).to(device, torch.float32).clamp(max=BELOW_ONE):
         logits, state = network.step(symbol, state, hold)
         logits[..., never] = -torch.inf
         cumulative = logits.softmax(-1).cumsum(-1)
