@@ -8,7 +8,7 @@ import torch
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.inspection import hypotheses
 from charrnn.inspection.hypotheses import Hypothesis, TextProfile
-from charrnn.inspection.pieces import cut_pieces
+from charrnn.inspection.pieces import Piece, cut_pieces
 from charrnn.inspection.subject import Subject
 from charrnn.model.network import Network
 from charrnn.text.corpus import open_corpus
@@ -179,3 +179,34 @@ def make_subject(corpus, network, parts=None, asked=ASKED, twin=None):
         hypotheses=asked,
         profile=PROFILE,
     )
+
+
+# a flag that the next character depends on
+
+
+def two_alphabets(seed, length):
+    """Words of e … h, and now and then some of a … d in parentheses."""
+    random, text, inside = np.random.default_rng(seed), "", False
+    while len(text) < length:
+        if random.random() < (0.35 if inside else 0.06):
+            text, inside = text + ("(", ")")[inside], not inside
+        letters = random.choice(list("abcd" if inside else "efgh"), random.integers(1, 7))
+        text += "".join(letters) + " "
+    return text[:length]
+
+
+def plant_flags(network, indices, strength):
+    """Plant copies of a parentheses flag that nothing reads but the readout: inside, it rules out e … h."""
+    with torch.no_grad():
+        for index in indices:
+            plant_parentheses(network, index)
+            network.layers[0].weight_hh_l0[:, index] = 0
+            network.readout.weight[:, index] = 0
+            for char in "efgh(":
+                network.readout.weight[id_of(char), index] = -strength
+    return network
+
+
+def piece_of(text, number, labels, skip=0):
+    """A piece whose places are ids already."""
+    return Piece(text, VOCABULARY.encode(text), np.asarray(labels, np.float32), skip, number, 0, False)
