@@ -26,7 +26,7 @@ from charrnn.text.reading import Source
 from charrnn.text.vocabulary import Vocabulary
 
 HIDDEN = 48
-DOCUMENTS, LENGTH = 44, 1_200
+DOCUMENTS, LENGTH = 44, 1_000
 """22 documents report, so that it is documents that are swapped."""
 OUTSIDE, INSIDE = "abcdefgh", "ijklmnop"
 """Letters that are more frequent outside and inside quotations."""
@@ -356,21 +356,24 @@ def test_what_only_a_gate_shows_is_found_in_the_gate(corpus):
 # causes
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_flag_that_predicts_letters_and_marks_drives(corpus, sign):
+@pytest.mark.parametrize(
+    ("sign", "kind", "ablation"),
+    [(1, "c", "mean"), (-1, "c", "mean"), (1, "h", "mean"), (1, "c", "resample")],
+)
+def test_a_flag_that_predicts_letters_and_marks_drives(corpus, sign, kind, ablation):
     network = planted(3, (quotes, 17, sign), (parentheses, 30))
     with torch.no_grad():
         readout(network, [17])
         network.readout.weight[:, 17] *= sign
-    rows = inspected(corpus, network, Question(), (QUOTE, PARENTHESES))
-    row = rows["in_quote"]
-    assert (row.neuron, row.verdict) == ("L1.c17", "drives")
-    assert row.cause.alone.on > 0.1
-    assert row.cause.alone.off < 0.05
+    question = Question(kind=kind, ablation=ablation)
+    rows = inspected(corpus, network, question, (QUOTE, PARENTHESES))
+    row, idle = rows["in_quote"], rows["in_parentheses"]
+    assert (row.neuron, row.verdict) == (f"L1.{kind}17", "drives")
+    assert (idle.neuron, idle.verdict) == (f"L1.{kind}30", "tracks")
+    assert row.cause.alone.on > max(0.1, row.cause.alone.off + 0.05)
     assert row.steering.high.score > row.steering.free.score + 0.1
     held = [setting.value * sign for setting in (row.steering.high, row.steering.low)]
     assert held == pytest.approx([np.tanh(1), -np.tanh(1)])
-    assert (rows["in_parentheses"].neuron, rows["in_parentheses"].verdict) == ("L1.c30", "tracks")
 
 
 def test_three_copies_of_a_flag_are_redundant(corpus):
@@ -443,11 +446,5 @@ def test_labels_of_other_documents_name_no_neuron(corpus, strangers, seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_named_in_a_network_that_has_learned_nothing(corpus, seed):
-    """Its twin is what it was before training."""
+    """Its twin is what it was before training; for other twins see ``benchmarks/calibration.py``."""
     assert named(inspected(corpus, random_network(seed), twin=random_network(seed))) == {}
-
-
-def test_hardly_anything_is_named_against_a_twin_of_another_seed(corpus):
-    """What one of two random networks does better by .1, as it sometimes does, is named."""
-    names = [named(inspected(corpus, random_network(seed))) for seed in range(20)]
-    assert sum(map(len, names)) <= 0.05 * 20 * len(ASKED)
