@@ -116,7 +116,7 @@ class _Inspection:
         self.progress("swapping labels")
         rows = self._rows()
         asked = self._asked(rows)
-        if self.question.ablation is not None and fits(self.report.pieces):
+        if self.question.ablation is not None and fits(self.report.pieces) and len(self.report.units):
             rows, asked = self._with_causes(rows, asked)
         cards = self._cards(rows, asked)
         return self._findings(rows, cards)
