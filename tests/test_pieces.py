@@ -50,19 +50,21 @@ def test_blocks_of_one_document_alternate_with_gaps(tmp_path):
     ("documents", "length", "longest"),
     [
         (1, 40_000, 2_000),
-        (1, 96_000, 2_000),
-        (1, 240_000, 5_000),
-        (4, 60_000, 5_000),
-        (1, 600_000, 400_000 // 48),
-        (47, 12_000, 400_000 // 48),
-        (48, 12_000, 10_000),
+        (1, 256_000, 2_000),
+        (1, 320_000, 2_500),
+        (4, 80_000, 2_500),
+        (1, 600_000, 400_000 // 128),
+        (47, 12_000, 400_000 // 128),
         (47, 900, 2_000),
     ],
 )
-def test_blocks_are_shorter_where_documents_are_few(documents, length, longest):
-    """At least 48 blocks, but none below 2,000 characters; 48 documents are units enough."""
+def test_blocks_are_about_128_but_not_below_2000_characters(documents, length, longest):
     spans = [(n * length, (n + 1) * length) for n in range(documents)]
     assert pieces._block_length(spans, pieces.MAX_CHARS) == longest
+
+
+def test_blocks_have_at_most_10000_characters():
+    assert pieces._block_length([(0, 10_000_000)], 5_000_000) == 10_000
 
 
 def test_a_text_of_eighty_thousand_characters_has_a_valid_null(tmp_path):

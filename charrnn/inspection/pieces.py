@@ -14,8 +14,8 @@ from charrnn.text.corpus import Corpus
 
 BLOCK_CHARS = 10_000
 MIN_BLOCK_CHARS = 2_000
-NUM_BLOCKS = 48
-"""Where documents are few, the text is cut into at least so many blocks, as far as it suffices."""
+NUM_BLOCKS = 128
+"""The text is cut into about so many blocks: enough for a null, and many can be read side by side."""
 MIN_CHARS = 40 * MIN_BLOCK_CHARS
 """What a valid null needs."""
 GAP_CHARS = 500
@@ -66,8 +66,7 @@ def cut_pieces(
 ) -> list[Piece]:
     """Cut parts of a corpus into pieces and label them.
 
-    Every document is labelled whole, then cut into blocks of at most 10,000 characters, shorter where
-    documents are few; a block that continues a document begins with a gap of 500 characters that is
+    Every document is labelled whole, then cut into blocks of 2,000 to 10,000 characters; a block that continues a document begins with a gap of 500 characters that is
     read but not scored. With at least 8 documents, whole documents are dealt to the two halves;
     otherwise neighbouring blocks alternate.
 
@@ -102,9 +101,7 @@ Block = tuple[int, int, int, int]
 
 
 def _block_length(documents: Sequence[tuple[int, int]], max_chars: int) -> int:
-    """Return the largest length of a block: documents are units enough if there are many of them."""
-    if len(documents) >= NUM_BLOCKS:
-        return BLOCK_CHARS
+    """Return the largest length of a block."""
     total = min(max_chars, sum(end - begin for begin, end in documents))
     return min(BLOCK_CHARS, max(MIN_BLOCK_CHARS, total // NUM_BLOCKS))
 
