@@ -224,15 +224,21 @@ def test_control_groups_are_as_large_as_the_group_and_all_different(pieces):
     group = held.alike(2)
     others = held._control_groups(group)
     assert len(set(others)) == len(others) == CONTROLS
-    assert {len(other) for other in others} == {3}
+    assert {len(set(other)) for other in others} == {3}
     assert all(set(other).isdisjoint(group) for other in others)
 
 
-def test_a_group_without_enough_controls_beats_nothing(pieces):
-    network = plant_flags(random_network(1, layers=1, hidden=6), [0, 2, 4], 9)
+@pytest.mark.parametrize("k", range(6))
+def test_no_control_stands_for_two_members(k):
+    assert sorted(cause._one_of_each([[1, 2, 3], [3, 1, 2], [2, 3, 1]], k)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("hidden", "count"), [(6, 1), (5, 0)])
+def test_a_group_without_enough_controls_beats_nothing(pieces, hidden, count):
+    network = plant_flags(random_network(1, layers=1, hidden=hidden), [0, 2, 4], 9)
     (found,) = interventions(network, pieces, "zero").causes([(2, 0)])
     assert found.group is not None and found.group.on > 0.2
-    assert not found.group.beats
+    assert not found.group.beats and len(found.group.controls_on) == count
 
 
 # what beats controls
@@ -267,6 +273,8 @@ MINE, CONTROL = {"on": 0.5, "off": 0.1}, {"on": 0.1, "off": 0.05}
         ({"off": 0.44}, {}, 20, True),
         ({"on": 0.0, "off": -1.0}, {"on": -0.5}, 20, False),
         ({"spread": 3.0}, {}, 20, False),
+        ({"on": 0.3, "off": 0.4}, {"off": 0.5, "all": True}, 20, False),
+        ({"on": 0.3, "off": 0.2}, {"off": 0.5, "all": True}, 20, True),
         ({"off": None}, {"on": 0.45, "off": None}, 20, True),
         ({"off": None}, {"on": 0.55, "off": None}, 20, False),
     ],
@@ -285,7 +293,7 @@ def test_what_beats_the_controls(pieces, mine, one_control, count, expected):
 
     held._deltas[0,] = cost(**{f"{k}_bits" if k in ("on", "off") else k: v for k, v in mine.items()})
     for i in range(count):
-        own = CONTROL | (one_control if i == count // 2 else {})
+        own = CONTROL | (one_control if i == count // 2 or "all" in one_control else {})
         held._deltas[i + 1,] = cost(own["on"], own["off"])
     effect = held._effect((0,), [(i + 1,) for i in range(count)], 0)
     assert effect.beats is expected
@@ -299,11 +307,12 @@ def test_excerpts_are_even_and_cover_what_is_rare(pieces):
     rare = np.zeros((30, 830, 2), np.float32)
     rare[3, 300:330, 0] = 1  # one row of one piece
     rare[17, 500:520, 0] = 1
-    rare[22, :40, 1] = 1  # within the warm-up of its row: it cannot be seen
+    rare[[5, 9, 13, 22], :WARM_UP, 1] = 1  # within the warm-up of its row: it cannot be seen
+    rare[11, 700:710, 1] = 1
     own = [replace(piece, labels=labels) for piece, labels in zip(pieces, rare, strict=True)]
     found = choose_excerpts(own, TABLE, [0, 1])
     assert found.ids.shape == (25, 400) and found.labels.shape == (25, 399, 2)
-    assert {(3, 0), (17, 400)} <= set(found.spots)
+    assert {(3, 0), (17, 400), (11, 400)} <= set(found.spots)
     assert list(found.spots) == sorted(set(found.spots))
     assert found.spots[0] == (0, 0) and found.spots[-1] == (29, 400)
     assert np.nansum(found.labels[..., 0]) == 50

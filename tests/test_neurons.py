@@ -14,6 +14,7 @@ from planting import (
     COLUMN,
     DOCUMENT,
     HIDDEN,
+    PARENTHESES,
     PLANTS,
     QUOTE,
     SPACE,
@@ -24,9 +25,11 @@ from planting import (
     in_parentheses,
     make_subject,
     own,
+    plant_flags,
     planted,
     random_network,
     twice,
+    two_alphabets,
     write_corpus,
 )
 from rich.console import Console
@@ -374,3 +377,51 @@ def test_a_named_neuron_that_never_changes_can_be_shown(corpus):
     findings = find_neurons(make_subject(corpus, network), neuron=Neuron(1, "c", 7))
     print_findings(findings, Console(file=io.StringIO(), width=98))
     assert findings.cards[0].neuron == "L1.c7"
+
+
+# interventions on the way to the verdict
+
+
+@pytest.fixture(scope="module")
+def used():
+    """A network whose readout uses a flag that only one neuron keeps, and the text that has it."""
+    network = plant_flags(random_network(1, layers=1, hidden=32), [2], 3)
+    return network, [two_alphabets(seed, 1_000) for seed in range(48)]
+
+
+def test_a_neuron_that_is_used_is_held_and_judged_and_shown(tmp_path, used):
+    network, texts = used
+    subject = make_subject(write_corpus(tmp_path / "used", texts), network, asked=[PARENTHESES, SPACE])
+    said = []
+    findings = neurons.find_neurons(subject, progress=said.append)
+    row = by_name(findings)["in_parentheses"]
+    assert (row.neuron, row.verdict) in (("L1.c2", "used"), ("L1.c2", "drives"))
+    assert row.cause.alone.held == ("L1.c2",) and row.cause.alone.on > 0.1
+    assert row.steering is not None and (row.verdict == "drives") == row.steering.beats
+    assert findings.rows[0] == row and findings.ablation == "mean"
+    card = findings.cards[0]
+    assert {name for name, _ in card.next_characters[-5:]} == set("efgh(")
+    assert all(nats < 0 for _, nats in card.next_characters[-5:])
+    assert all(abs(r) >= 0.7 for _, r in card.alike)
+    assert any(text.startswith("holding neurons") for text in said)
+    json.dumps(findings.to_json(), allow_nan=False)
+
+
+def test_a_named_neuron_is_held_and_steered_whatever_its_verdict(tmp_path, used):
+    network, texts = used
+    subject = make_subject(write_corpus(tmp_path / "used", texts[:44]), network, asked=[PARENTHESES])
+    question = Question(neuron=Neuron(1, "c", 20), steer=True, ablation="zero")
+    findings = neurons.find_neurons(subject, question)
+    row = findings.cards[0].row
+    assert row.neuron == "L1.c20" and row.cause.alone.value == 0.0
+    assert row.steering is not None and row.steering.high.value != row.steering.low.value
+    assert all(other.cause is None for other in findings.rows)
+
+
+def test_a_named_neuron_is_shown_where_nothing_can_be_swapped(tmp_path, texts):
+    corpus = write_corpus(tmp_path / "few", [text[:900] for text in texts[:10]])
+    question = Question(neuron=Neuron(1, "c", 2), steer=True)
+    findings = neurons.find_neurons(make_subject(corpus, planted(3, in_quote=1)), question)
+    assert findings.cards[0].row.verdict == "no valid null"
+    json.dumps(findings.to_json(), allow_nan=False)
+    print_findings(findings, Console(file=io.StringIO(), width=98))
