@@ -66,9 +66,9 @@ def cut_pieces(
 ) -> list[Piece]:
     """Cut parts of a corpus into pieces and label them.
 
-    Every document is labelled whole, then cut into blocks of 2,000 to 10,000 characters; a block that continues a document begins with a gap of 500 characters that is
-    read but not scored. With at least 8 documents, whole documents are dealt to the two halves;
-    otherwise neighbouring blocks alternate.
+    Every document is labelled whole, then cut into blocks of 2,000 to 10,000 characters; a block that
+    continues a document begins with a gap of 500 characters that is read but not scored. With at least 8
+    documents, whole documents are dealt to the two halves; otherwise neighbouring blocks alternate.
 
     Raises:
         InspectionError: ``both_halves`` are wanted and there are fewer than two pieces, so nothing can be
