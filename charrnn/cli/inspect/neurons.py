@@ -93,7 +93,8 @@ def neurons(
     from charrnn.rendering.neurons import print_findings
 
     model = find_checkpoint(run, last=last)
-    question = {"neuron": steer if neuron is None else neuron, "top": top, "kind": kind, "steer": steer is not None}
+    wanted = steer if neuron is None else neuron
+    question = {"neuron": wanted, "top": top, "kind": kind, "steer": steer is not None}
     question |= {"ablation": None if ablation == "none" else ablation, "hypotheses": list(hypothesis or ())}
     key = store.key_of(model, text or (), question)
     findings = store.load_findings(key, str(location_of(model))) if key and html is None else None
