@@ -2,8 +2,8 @@
 
     python benchmarks/demo_run.py
 
-The text is Python's own library (PSF licence). Which of its files were trained on is kept with the weights, so
-that inspection can read others.
+The text is Python's own library (PSF licence). Which of its files were trained on is kept with the weights,
+so that inspection can read others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,19 @@ from charrnn.runs import load_tensors, save_tensors
 from charrnn.text import corpora
 from charrnn.text.corpus import load_corpus
 
-TRAIN = "train stdlib --hidden-size 384 --steps 6000 --seed 1 --run demo --json".split()
+TRAIN = [
+    "train",
+    "stdlib",
+    "--hidden-size",
+    "384",
+    "--steps",
+    "6000",
+    "--seed",
+    "1",
+    "--run",
+    "demo",
+    "--json",
+]
 DEMO = ROOT / "charrnn" / "demo"
 
 

@@ -26,6 +26,7 @@ LINUX_BYTES = 3_000_000
 STRONG, GAIN = 0.45, 0.20
 """A neuron counts if |r| reaches the first, and is above the untrained twin's by the second."""
 CONTROLS = "is_"
+NAMED = ("tracks", "used", "drives", "redundant")
 
 
 def main() -> None:
@@ -66,7 +67,29 @@ def stdlib(folder: Path, seed: str) -> dict[str, Any]:
     return {"train": train, "evaluate": run(folder, "evaluate"), **neurons(folder)}
 
 
-RECIPES = {"tinyshakespeare": tinyshakespeare, "linux": linux, "stdlib": stdlib}
+def linux_long(folder: Path, seed: str) -> dict[str, Any]:
+    """All 6 MB of Linux sources and a wider network: are the cells of the 2015 paper found again?"""
+    text = folder / "linux.c"
+    with lzma.open(TEXTS / "linux-kernel.txt.xz") as packed:
+        text.write_bytes(packed.read())
+    size = ("--hidden-size", "512", "--minutes", "75")
+    train = run(folder, "train", str(text), *size, "--seed", seed)
+    return {"train": train, "evaluate": run(folder, "evaluate"), **neurons(folder)}
+
+
+def warpeace(folder: Path, seed: str) -> dict[str, Any]:
+    """Ten minutes of War and Peace: quotations and line length."""
+    train = run(folder, "train", str(TEXTS / "warpeace.txt"), "--minutes", "10", "--seed", seed)
+    return {"train": train, "evaluate": run(folder, "evaluate"), **neurons(folder)}
+
+
+RECIPES = {
+    "tinyshakespeare": tinyshakespeare,
+    "linux": linux,
+    "linux-long": linux_long,
+    "stdlib": stdlib,
+    "warpeace": warpeace,
+}
 
 
 def split(val: float, test: float) -> list[str]:
@@ -75,8 +98,7 @@ def split(val: float, test: float) -> list[str]:
 
 def neurons(folder: Path) -> dict[str, Any]:
     found = run(folder, "inspect", "neurons")
-    keys = ("hypothesis", "neuron", "r", "r_within_char", "r_untrained", "ap", "prevalence", "q", "verdict")
-    rows = [{key: row[key] for key in keys} for row in found["rows"]]
+    rows = [of_row(row) for row in found["rows"]]
     strong = [row for row in rows if is_strong(row)]
     return {
         "inspect": {key: found[key] for key in ("chars", "documents", "split_by", "null_units", "null_by")},
@@ -86,8 +108,20 @@ def neurons(folder: Path) -> dict[str, Any]:
     }
 
 
+def of_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a row: its figures, the cost of holding the neuron, and that of the controls."""
+    keys = ("hypothesis", "neuron", "r", "r_within_char", "r_untrained", "ap", "prevalence", "q", "verdict")
+    kept = {key: row[key] for key in (*keys, "delta_on_bpc", "delta_off_bpc")}
+    kept["f1"] = row["measures"]["f1"] if row["measures"] else None
+    kept["controls_on"] = row["cause"]["alone"]["controls_on"] if row["cause"] else None
+    if row["steering"]:
+        settings = {name: row["steering"][name] for name in ("free", "high", "low")}
+        kept["steering"] = {name: {**s, "sample": None} for name, s in settings.items()}
+    return kept
+
+
 def is_strong(row: dict[str, Any]) -> bool:
-    if row["neuron"] is None or row["hypothesis"].startswith(CONTROLS) or row["verdict"] != "tracks":
+    if row["neuron"] is None or row["hypothesis"].startswith(CONTROLS) or row["verdict"] not in NAMED:
         return False
     return abs(row["r"]) >= STRONG and abs(row["r"]) - abs(row["r_untrained"]) >= GAIN
 
