@@ -17,8 +17,9 @@ from charrnn.rendering.paint import legend
 from charrnn.rendering.tables import stdout_console
 
 FOUND = ("drives", "used", "tracks", "redundant", "found")
-LEAST_WIDTH = {">AP (base)": 92, ">×char": 78, ">twin": 72}
-"""Columns that are left out where the terminal is narrower."""
+HEADS = ("hypothesis", "neuron", ">r", ">AP (base)", ">×char", ">twin", "Δ on / off", "verdict")
+LEAVE_OUT = (">AP (base)", ">×char", ">twin", "Δ on / off")
+"""Columns that are left out where the terminal is narrow, the first of them first."""
 MARKS = {
     "drives": ("●", "green"),
     "used": ("●", "cyan"),
@@ -118,20 +119,38 @@ def _ablation(findings: Findings) -> str:
 
 
 def board(rows: Sequence[Row], width: int) -> Table:
-    """Return the table with one line per hypothesis, its best neuron, and all runners-up beneath."""
+    """Return the table with one line per hypothesis, its best neuron, and all runners-up beneath.
+
+    Where the terminal is too narrow for all columns, those that say least are left out.
+    """
+    lines = [line for row in rows for line in (_cells(row), *_runners_up(row))]
+    kept = _fitting(lines, width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    heads = ("hypothesis", "neuron", ">r", ">AP (base)", ">×char", ">twin", "Δ on / off", "verdict")
-    left_out = {head for head, least in LEAST_WIDTH.items() if width < least}
-    kept = [i for i, head in enumerate(heads) if head not in left_out]
-    for head in (heads[i] for i in kept):
+    for head in (HEADS[i] for i in kept):
         right = head.startswith(">")
         table.add_column(head.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
-    for row in rows:
-        cells = _cells(row)
+    for cells in lines:
         table.add_row(*(cells[i] for i in kept))
-        for name, r in row.runners_up:
-            table.add_row("", Text(name, style="dim"), Text(signed(r), style="dim"))
     return table
+
+
+def _runners_up(row: Row) -> Iterator[tuple[Text, ...]]:
+    for name, r in row.runners_up:
+        filled = (Text(), Text(name, style="dim"), Text(signed(r), style="dim"))
+        yield filled + (Text(),) * (len(HEADS) - len(filled))
+
+
+def _fitting(lines: Sequence[Sequence[Text]], width: int) -> list[int]:
+    """Return the columns that fit, with a cell at either side of the table and two between columns."""
+    need = [
+        max(len(head.removeprefix(">")), *(line[i].cell_len for line in lines)) + 2
+        for i, head in enumerate(HEADS)
+    ]
+    kept = list(range(len(HEADS)))
+    for head in LEAVE_OUT:
+        if sum(need[i] for i in kept) > width:
+            kept.remove(HEADS.index(head))
+    return kept
 
 
 def _cells(row: Row) -> tuple[Text, ...]:
