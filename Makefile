@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	$(BIN)/charrnn inspect neurons demo
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

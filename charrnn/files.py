@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, RunError
 
 
 def exists(path: Path) -> bool:
@@ -15,6 +16,35 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name that is too long, say
         return False
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of charrnn from writing into a folder; where there are no file locks, do nothing.
+
+    Raises:
+        RunError: Another process writes into it.
+        CheckpointError: The disk is full or refuses.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise CheckpointError(f"cannot write `{path}`: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"another process is training into `{folder}`", "wait for it, or name another with `--run`"
+            ) from None
+        yield
 
 
 def write_atomically(path: Path, data: bytes) -> None:

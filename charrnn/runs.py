@@ -163,14 +163,11 @@ def _is_free(folder: Path) -> bool:
 
 
 def start_directory(folder: Path, config: Config, vocabulary: Vocabulary, corpus: Mapping[str, Any]) -> None:
-    """Write the resolved config and the vocabulary, and clear what an overwritten run left behind.
+    """Write the resolved config and the vocabulary.
 
     Raises:
         CheckpointError: The disk is full or refuses.
     """
-    for path in (*folder.glob("best/*"), *folder.glob("last/*")):
-        if path.is_file():
-            path.unlink()
     record = {"format": FORMAT, "config": config.to_json(), "corpus": corpus}
     write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
     write_atomically(folder / "vocabulary.json", json.dumps(vocabulary.to_json()).encode())
@@ -232,9 +229,9 @@ def _read(
             header = json.loads((file.metadata() or {})["charrnn"])
             tensors = take(file)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"`{path}` is damaged or no checkpoint: {error}", "was it copied whole?"
-        ) from None
+        ours = path.suffix == ".safetensors"
+        hint = "was it copied whole?" if ours else "a RUN comes first, texts after it"
+        raise CheckpointError(f"`{path}` is damaged or no checkpoint: {error}", hint) from None
     except (KeyError, ValueError, RecursionError):
         raise CheckpointError(f"`{path}` was not written by charrnn", "it has no charrnn header") from None
     if not isinstance(header, dict) or not isinstance(header.get("format"), int):

@@ -217,7 +217,7 @@ MODELS = cases(
     (["sample", "no-checkpoint"], "`no-checkpoint` has no checkpoint", "best/model.safetensors"),
     (["sample", "cut-run"], "is damaged or no checkpoint", "copied whole"),
     (["sample", "noise.safetensors"], "`noise.safetensors` is damaged or no checkpoint", "copied whole"),
-    (["sample", "text.txt"], "`text.txt` is damaged or no checkpoint", "copied whole"),
+    (["sample", "text.txt"], "is damaged or no checkpoint", "a RUN comes first"),
     (["sample", "empty.txt"], "`empty.txt`", None),
     (["sample", "mine", "--prompt", "日本"], "knows no character of the prompt `日本`", "it knows: "),
     (["sample", "mine", "--prompt", "a", "--prompt-file", "text.txt"], "exclude each other", None),

@@ -93,7 +93,8 @@ CARD = Card(
 )
 FINDINGS = Findings(
     run="runs/demo", model="lstm 1×320", kind="c", text_kind="python", chars=374_519, documents=41,
-    pieces=128, split_by="documents", neurons_tested=320, hypotheses_tested=10, null_units=20, null_by="documents",
+    pieces=128, split_by="documents", neurons_tested=320, hypotheses_tested=10, null_units=20,
+    null_by="documents",
     float_error=1.2e-6, ablation="mean", from_training=0, rows=ROWS, cards=(CARD,),
 )  # fmt: skip
 VIEWS = {

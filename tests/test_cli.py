@@ -307,3 +307,50 @@ def test_readme_commands_run_at_a_small_size(folder, command):
 def test_evaluate_warns_when_the_text_is_the_one_trained_on(folder):
     result = charrnn("evaluate", "small", "harbour.txt", "--json")
     assert json.loads(result.stdout)["trained_on"] is True and "was trained on this text" in result.stderr
+
+
+def test_the_list_of_runs_has_numbers(folder):
+    (row,) = [
+        row for row in json.loads(charrnn("runs", "list", "--json").stdout)["runs"] if "small" in row["run"]
+    ]
+    assert row["hidden_size"] == 32 and type(row["step"]) is int and type(row["val_bpc"]) is float
+
+
+def program(*arguments, redirect="", **environment):
+    """Run the program in a shell of its own; return its exit code, stdout and stderr as bytes."""
+    command = shlex.join([sys.executable, "-m", "charrnn", *arguments])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {redirect}"], capture_output=True, env=os.environ | environment
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_pipes_get_utf_8_whatever_the_locale(folder):
+    code, out, _ = program("corpora", "list", PYTHONIOENCODING="cp1252")
+    assert code == 0 and "─" in out.decode("utf-8")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["corpora", "list"], ["runs", "list"], ["inspect", "hypotheses"]])
+def test_a_table_that_cannot_be_written_is_one_error(folder, arguments):
+    code, _, error = program(*arguments, redirect="> /dev/full")
+    assert (
+        code == 1
+        and error.startswith(b"error: cannot write to standard output")
+        and b"Traceback" not in error
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such redirection there")
+def test_closed_streams_are_no_traceback(folder):
+    code, _, error = program("runs", "list", redirect=">&-")
+    assert code == 1 and b"standard output is closed" in error
+    code, out, _ = program("runs", "list", redirect="2>&-")
+    assert code == 0 and out
+
+
+def test_many_samples_are_made_one_after_the_other(folder):
+    _code, out, _ = program(
+        "sample", "small", "--count", "1000000000", "--length", "1", redirect="| head -c 20"
+    )
+    assert len(out) == 20

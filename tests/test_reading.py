@@ -304,6 +304,33 @@ def test_hint_names_an_encoding_that_works_and_the_way_around(tmp_path, encoding
     assert decoded(path, check_encoding(guess))
 
 
+WESTERN = {
+    "German": "Die Straße führt über die Brücke, und schöne Mädchen grüßen höflich. ",
+    "French": "L'élève a déjà mangé; où est sa mère? Ça va être à la fête de Noël. ",
+    "Swedish": "På ön låg ett rött hus där några små flickor åt äpplen och sjöng. ",
+    "Portuguese": "Não há ninguém na praça; o coração é um órgão que bate às três. ",
+}
+
+
+@pytest.mark.parametrize("language", WESTERN)
+@pytest.mark.parametrize("times", [1, 10, 60])
+def test_western_european_text_is_not_taken_for_central_european(tmp_path, language, times):
+    path = tmp_path / "text"
+    path.write_bytes((WESTERN[language] * times).encode("latin-1"))
+    with pytest.raises(TextError) as caught:
+        decoded(path)
+    guess = re.search(r"`--encoding (\S+)`", caught.value.hint)
+    assert guess and decoded(path, check_encoding(guess[1])) == WESTERN[language] * times
+
+
+def test_central_european_text_still_is(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(("Příliš žluťoučký kůň úpěl ďábelské ódy. " * 20).encode("cp1250"))
+    with pytest.raises(TextError, match="utf-8") as caught:
+        decoded(path)
+    assert "cp1250" in caught.value.hint
+
+
 @pytest.mark.parametrize("words", [b"plain words, line after line\n" * 10_000, b"few words: "])
 def test_hint_names_an_encoding_that_leaves_plain_words_alone(tmp_path, words):
     path = tmp_path / "text"

@@ -241,11 +241,11 @@ def test_choosing_a_directory_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_starting_clears_the_run_that_was_there_and_nothing_else():
+def test_starting_writes_the_settings_and_leaves_the_run_that_was_there():
     whole_run("runs/mine")
     notes = touch("runs/mine/notes.txt")
     start_directory(Path("runs/mine"), CONFIG, VOCABULARY, {"key": "k"})
-    assert not any(Path("runs/mine", which, MODEL).exists() for which in ("best", "last"))
+    assert all(Path("runs/mine", which, MODEL).exists() for which in ("best", "last"))
     assert notes.exists()
     record = json.loads(Path("runs/mine/config.json").read_text())
     assert Config.from_json(record["config"]) == CONFIG and record["format"] == FORMAT

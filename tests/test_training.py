@@ -17,9 +17,18 @@ import torch
 import charrnn
 from charrnn.config import CELLS, OPTIMIZERS
 from charrnn.errors import CheckpointError, ConfigError, RunError, TrainingError
-from charrnn.events import CheckpointEvent, EndEvent, EvalEvent, PlanEvent, SampleEvent, StepEvent
+from charrnn.events import (
+    CheckpointEvent,
+    EndEvent,
+    EvalEvent,
+    NoticeEvent,
+    PlanEvent,
+    SampleEvent,
+    StepEvent,
+)
 from charrnn.runs import find_checkpoint, load_checkpoint, load_tensors
 from charrnn.training import start
+from charrnn.training.log import EventLog
 from charrnn.training.schedules import constant, cosine, linear, warmed_up
 
 SMALL = {
@@ -238,6 +247,75 @@ def test_a_full_disk_keeps_the_checkpoint_before(text, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert not list((tmp_path / "run").rglob("*.part"))
     load_tensors(tmp_path / "run" / "last" / "trainer.safetensors")
+
+
+def test_overwriting_on_a_full_disk_keeps_the_run_before(text, tmp_path, monkeypatch):
+    run_events(text, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("charrnn.files.os.replace", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        list(charrnn.train(text, run=str(tmp_path / "run"), overwrite=True, settings=SMALL))
+    after = {path.name: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_stopped_before_it_looked_at_the_validation_split_best_is_the_last(text, tmp_path):
+    trainer = start.start(
+        [text], run=str(tmp_path / "run"), settings=SMALL | {"training.steps": 1000}, device="cpu"
+    )
+    for event in trainer.events():
+        if isinstance(event, StepEvent) and event.step == 7:
+            trainer.request_stop()
+    best, last = (load_checkpoint(find_checkpoint(tmp_path / "run", last=last)) for last in (False, True))
+    assert best.progress["step"] == last.progress["step"] == 7
+    again = start.resume(str(tmp_path / "run"), device="cpu")
+    assert any(isinstance(event, EvalEvent) and event.best for event in again.events())
+
+
+def test_two_trainings_do_not_share_a_directory(text, tmp_path):
+    first = charrnn.train(text, run=str(tmp_path / "run"), settings=SMALL, device="cpu")
+    next(first)
+    second = charrnn.train(text, run=str(tmp_path / "run"), overwrite=True, settings=SMALL, device="cpu")
+    with pytest.raises(RunError, match="another process is training"):
+        next(second)
+    assert isinstance(list(first)[-1], EndEvent)
+    run_events(text, tmp_path / "other")
+    assert losses(tmp_path / "run") == losses(tmp_path / "other")
+
+
+@pytest.mark.parametrize("left", [None, 300])
+def test_a_log_that_lost_its_end_is_cut_to_whole_lines_and_said(text, tmp_path, left):
+    trainer = start.start([text], run=str(tmp_path / "run"), settings=SMALL, device="cpu")
+    for event in trainer.events():
+        if isinstance(event, StepEvent) and event.step == 20:
+            trainer.request_stop()
+    log = tmp_path / "run" / "log.jsonl"
+    if left is None:
+        log.unlink()
+    else:
+        log.write_bytes(log.read_bytes()[:left])
+    events = list(start.resume(str(tmp_path / "run"), device="cpu").events())
+    assert any(isinstance(event, NoticeEvent) and "lost" in event.message for event in events)
+    assert all(json.loads(line)["event"] for line in log.read_text().splitlines())
+
+
+def test_a_full_disk_while_logging_is_one_error(tmp_path):
+    class Full:
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    log = EventLog(tmp_path / "log.jsonl", 0)
+    log._file.close()
+    log._file = Full()
+    with pytest.raises(CheckpointError, match="cannot write"), log:
+        log.write(EndEvent(1, "x", 1.0, 1.0, 1.0, 1, None, None, "steps"))
 
 
 def test_a_run_is_not_overwritten_unless_told(text, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -39,7 +40,16 @@ def print_json(data: dict[str, Any]) -> None:
 
 def json_line(data: dict[str, Any]) -> str:
     """Return one JSON object and a line end; numbers are not rounded."""
-    return json.dumps(data, allow_nan=False, ensure_ascii=True) + "\n"
+    return json.dumps(_finite(data), allow_nan=False, ensure_ascii=True) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with null for numbers that JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_out(text: str, painted: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -22,6 +23,13 @@ class Boundary(TyperGroup):
             return super().invoke(ctx)
         except CharrnnError as error:
             report_error(error)
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise  # the reader has gone: the program ends quietly
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            report_error(CharrnnError(f"cannot write to standard output: {error.strerror}"))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)  # noqa: T201
@@ -63,4 +71,19 @@ def options(
 
 def main() -> None:
     """Run the program."""
+    _prepare_streams()
     app(prog_name="charrnn")
+
+
+def _prepare_streams() -> None:
+    """Make results UTF-8 in pipes and files, and never an error for a letter that a terminal lacks."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        report_error(CharrnnError("standard output is closed", "there is nowhere to write results to"))
+        raise SystemExit(1)
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -24,7 +24,7 @@ def list_(as_json: JsonOption = False) -> None:
         print_json({"runs": rows})
         return
     heads = ["run", "cell", ">size", ">step", ">epochs", ">val bpc"]
-    print_stdout(table(heads, [tuple(row.values()) for row in rows], "no run below runs/ yet"))
+    print_stdout(table(heads, [_shown(row) for row in rows], "no run below runs/ yet"))
 
 
 @app.command()
@@ -58,12 +58,21 @@ def _summary(path: str) -> dict[str, Any]:
         header = read_header(find_checkpoint(path))
         model, progress = header["config"]["model"], header["progress"]
         loss = progress["val_loss"]
-        size = f"{model['num_layers']}×{model['hidden_size']}"
-        bpc = "" if loss is None else f"{loss / log(2):.3f}"
-        found = (model["cell"], size, f"{progress['step']:,}", f"{progress['epochs']:.1f}", bpc)
-    except (CharrnnError, KeyError, TypeError):
-        found = ("damaged", "", "", "", "")
-    return dict(zip(("run", "cell", "size", "step", "epochs", "val_bpc"), (path, *found), strict=True))
+        bpc = None if loss is None else float(loss) / log(2)
+        sizes = (int(model["num_layers"]), int(model["hidden_size"]))
+        found = (model["cell"], *sizes, int(progress["step"]), float(progress["epochs"]), bpc)
+    except (CharrnnError, KeyError, TypeError, ValueError):
+        found = ("damaged", *(None,) * 5)
+    keys = ("run", "cell", "num_layers", "hidden_size", "step", "epochs", "val_bpc")
+    return dict(zip(keys, (path, *found), strict=True))
+
+
+def _shown(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["step"] is None:
+        return (row["run"], row["cell"], "", "", "", "")
+    size = f"{row['num_layers']}×{row['hidden_size']}"
+    bpc = "" if row["val_bpc"] is None else f"{row['val_bpc']:.3f}"
+    return (row["run"], row["cell"], size, f"{row['step']:,}", f"{row['epochs']:.1f}", bpc)
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> Any:

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,16 +79,14 @@ def sample(
     unknown = loaded.vocabulary.unknown(prompt)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     options |= {"prompt": prompt, "seed": seed, "stop": tuple(stop or ()), "hold": tuple(hold or ())}
-    streams: list[Iterator[Any]]
-    if colour is None:
-        streams = [loaded.stream(length, stream=index, **options) for index in range(count)]
-    else:
-        streams = [loaded.watch(length, colour=colour, stream=index, **options) for index in range(count)]
+    speak = loaded.stream if colour is None else partial(loaded.watch, colour=colour)
+    first = speak(length, stream=0, **options)  # wrong options show before anything is written
+    streams = chain([first], (speak(length, stream=index, **options) for index in range(1, count)))
     if unknown:
         notice(f"the model does not know {' '.join(f'`{c}`' for c in unknown[:20])}: left out of the prompt")
     with _writer(output) as write:
         if as_json:
-            write(json_line(_result(streams, prompt, seed, colour)))
+            write(json_line(_result(list(streams), prompt, seed, colour)))
             return
         if colour is not None:
             speak_painted(streams, prompt, colour, write, to_file=output is not None)

@@ -100,8 +100,11 @@ class _Inspection:
         if not self.testable:
             hint = "name a longer or more varied one with `--text`"
             raise InspectionError("the text lets none of the hypotheses be tested", hint)
-        own = question.neuron.kind if question.neuron else subject.network.layers[0].neuron_kind
-        self.kind = question.kind or own
+        own = question.neuron.kind if question.neuron else None
+        self.kind = question.kind or own or subject.network.layers[0].neuron_kind
+        if own not in (None, self.kind):
+            message = f"`{question.neuron}` is no neuron of kind `{self.kind}`"
+            raise InspectionError(message, "leave out `--kind`")
         progress("reading the half that chooses")
         self.choice = choose(subject, subject.network, self.kind)
         progress("reading the half that reports")
@@ -197,9 +200,15 @@ class _Inspection:
         best = max(self.testable, key=lambda i: abs(self.choice.r[place, i]))
         if self.choice.r[place, best] == 0:
             message = f"`{self.question.neuron}` never changes on this text"
-            raise InspectionError(message, "choose another neuron")
+            raise InspectionError(message, self._alive())
         row = self._row(best, [place], self._null({best: place})[best], self._same()[best])
         return judged([row], self.subject.hypotheses)[0]
+
+    def _alive(self) -> str:
+        """Return a hint that names a neuron which changes."""
+        alive = np.flatnonzero((self.choice.r != 0).any(1))
+        first = f": {self.choice.neurons[alive[0]]} for one" if len(alive) else ""
+        return f"{len(alive):,} of {len(self.choice.neurons):,} do{first}"
 
     def _with_causes(self, rows: list[Row], asked: Row | None) -> tuple[list[Row], Row | None]:
         """Hold the neurons that track something, let those speak that are used, and judge again."""

@@ -95,7 +95,7 @@ def locate(entry: CorpusEntry) -> list[Path]:
             not installed.
     """
     if entry.builtin == "stdlib":
-        return _stdlib_files(Path(sysconfig.get_path("stdlib")))
+        return stdlib_without((), STDLIB_CAP_BYTES)
     if entry.file is not None:
         return [_catalogue_dir() / entry.file]
     path = cached_path(entry)
@@ -136,7 +136,7 @@ def stdlib_without(names: Collection[str], cap_bytes: int) -> list[Path]:
     return _stdlib_files(Path(sysconfig.get_path("stdlib")), frozenset(names), cap_bytes)
 
 
-def _stdlib_files(root: Path, without: Collection[str] = (), cap_bytes: int = STDLIB_CAP_BYTES) -> list[Path]:
+def _stdlib_files(root: Path, without: Collection[str], cap_bytes: int) -> list[Path]:
     """Return whole files of the library in path order, at most so many bytes together.
 
     They are taken evenly from the whole list, so that the held-out tail is of the same kind.

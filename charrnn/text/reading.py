@@ -102,8 +102,8 @@ def _looks_like_text(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(8192)
-    except OSError:
-        return False
+    except OSError as error:
+        raise TextError(f"cannot read `{path}`: {error.strerror}") from None
     return bool(head) and (b"\0" not in head or _decompressor(head) is not None)
 
 
@@ -222,4 +222,17 @@ def _guess_encoding(sample: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample, cp_isolation=list(GUESSES)).best()
-    return best.encoding.replace("_", "-") if best else None
+    if best is None:
+        return None
+    # Western and Central European texts look alike to the guesser, and most are Western
+    western = best.encoding == "cp1250" and _is_western(sample)
+    return "cp1252" if western else best.encoding.replace("_", "-")
+
+
+def _is_western(sample: bytes) -> bool:
+    """Return whether all letters beyond ASCII are common in Western Europe, read as cp1252."""
+    try:
+        letters = {char for char in sample.decode("cp1252").lower() if char.isalpha() and not char.isascii()}
+    except UnicodeDecodeError:
+        return False
+    return letters <= set("äöüßéèêëàâçîïôùûñáíóúåæøœãõìòªº")

@@ -19,13 +19,18 @@ class EventLog:
 
     def _open(self, keep_bytes: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
-        self._file.truncate(keep_bytes)
-        self.size = keep_bytes
+        # unbuffered: what a full disk has refused must not be tried again when the file is closed
+        self._file = self.path.open("ab", buffering=0)
+        self.size = min(keep_bytes, self._whole_lines())
+        self._file.truncate(self.size)
+
+    def _whole_lines(self) -> int:
+        """Return the length of the file up to its last line end."""
+        return self.path.read_bytes().rfind(b"\n") + 1
 
     def write(self, event: Event) -> None:
         line = json.dumps(event.to_json()).encode() + b"\n"
-        self._guard(lambda: (self._file.write(line), self._file.flush()))
+        self._guard(lambda: self._file.write(line))
         self.size += len(line)
 
     def _guard(self, action: Callable[[], object]) -> None:

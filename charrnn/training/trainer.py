@@ -27,6 +27,7 @@ from charrnn.events import (
     SampleEvent,
     StepEvent,
 )
+from charrnn.files import locked
 from charrnn.model.network import Network, NetworkState
 from charrnn.model.scoring import TextView, mean_nats
 from charrnn.runs import MODEL, TRAINER, save_model, start_directory
@@ -154,9 +155,18 @@ class Trainer:
             yield self._end_event(self.counters.seconds)
             return
         self.counters.stopped_by = ""
+        with locked(self.job.folder):
+            yield from self._logged()
+
+    def _logged(self) -> Iterator[Event]:
+        """Yield what happens, write it to the log, and save what it says is saved."""
         if self.counters.step == 0:
+            # what an overwritten run left is replaced file by file, so that a full disk leaves it whole
             start_directory(self.job.folder, self.job.config, self.job.vocabulary, self.job.record)
+            self._save_best()
         with EventLog(self.job.folder / "log.jsonl", self.counters.log_bytes) as log:
+            if log.size < self.counters.log_bytes:
+                yield NoticeEvent(self.counters.step, "`log.jsonl` has lost events since the last checkpoint")
             for event in self._run():
                 if isinstance(event, CheckpointEvent) and event.which == "last":
                     # the log is cut back to here on resume, so this line comes after it
@@ -168,7 +178,6 @@ class Trainer:
     def _run(self) -> Iterator[Event]:
         yield self.plan_event()
         if self.counters.step == 0:
-            self._save_best()
             yield self._checkpoint("last")
         else:
             yield NoticeEvent(self.counters.step, f"continuing after step {self.counters.step:,}")
@@ -186,7 +195,7 @@ class Trainer:
         if self._evals_wanted() > self.counters.evals and reason != "interrupted":
             yield from self._evaluate()
         self._check_finite()
-        if self.val is None:
+        if self.counters.best_val_loss is None:  # nothing to choose by: the last is the best there is
             self._save_best()
         self.counters.stopped_by = reason
         yield self._checkpoint("last")
