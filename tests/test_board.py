@@ -99,7 +99,9 @@ FINDINGS = Findings(
 )  # fmt: skip
 VIEWS = {
     "board": FINDINGS,
-    "card": replace(FINDINGS, asked="L1.c314", from_training=81_000, null_by="blocks", split_by="blocks"),
+    "card": replace(
+        FINDINGS, asked="L1.c314", steer=True, from_training=81_000, null_by="blocks", split_by="blocks"
+    ),
 }
 
 

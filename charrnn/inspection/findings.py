@@ -193,6 +193,7 @@ class Findings:
         rows: One per hypothesis, the best first.
         cards: The neurons that are shown closely.
         asked: The neuron that was asked for; None where the best ones are shown.
+        steer: Whether it was asked to be held while the model writes: its texts are shown then.
     """
 
     run: str
@@ -213,6 +214,7 @@ class Findings:
     rows: tuple[Row, ...]
     cards: tuple[Card, ...] = ()
     asked: str | None = None
+    steer: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -322,6 +322,7 @@ class _Inspection:
             rows=tuple(rows),
             cards=tuple(cards),
             asked=None if self.question.neuron is None else str(self.question.neuron),
+            steer=self.question.steer,
         )
 
 

@@ -68,7 +68,7 @@ def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
     yield legend(view.plain, view.color_system).append("   └─┘ where the hypothesis holds")
     for card in findings.cards:
         yield from card_parts(card, view, whole=findings.asked is not None)
-        if findings.asked is not None and card.row.steering is not None:
+        if findings.steer and card.row.steering is not None:
             yield from samples(card.row)
     if findings.asked is None:
         yield Text(
