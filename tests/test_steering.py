@@ -76,7 +76,8 @@ def slow_bpc(network, streams):
 
 
 def text_of(vocabulary, ids):
-    return b"".join(vocabulary.symbol_bytes(i) for i in ids).decode("utf-8", "replace")
+    joined = b"".join(vocabulary.symbol_bytes(i) for i in ids)
+    return joined.decode("latin-1" if vocabulary.kind == "bytes" else "utf-8")
 
 
 HOLDS = [

@@ -41,6 +41,13 @@ RunArgument = Annotated[
         show_default=False,
     ),
 ]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", metavar="TEXT", help="Text to read; the run's held-out text if left out. Repeatable."
+    ),
+]
+SvgOption = Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")]
 LastOption = Annotated[bool, typer.Option("--last", help="Use the run's last checkpoint, not its best.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or mps.")]

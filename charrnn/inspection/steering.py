@@ -118,6 +118,9 @@ class Steerer:
         joined = np.concatenate(labels) if labels else np.empty(0)
         return float(np.nanmean(joined)) if len(joined) and not np.isnan(joined).all() else 0.0
 
+    def _readable(self, text: str) -> str:
+        return text.encode("latin-1").decode("utf-8", "replace") if self.vocabulary.kind == "bytes" else text
+
     def _setting(self, key: Key, hypothesis: Hypothesis) -> Setting:
         written = self._written[key]
         lines = sum(text[WARM_UP:].count("\n") for text in written.text)
@@ -127,7 +130,7 @@ class Steerer:
             score=self._score(key, hypothesis),
             line_length=chars / lines if lines else None,
             bpc=written.bpc,
-            sample=written.text[0],
+            sample=self._readable(written.text[0]),
         )
 
 
@@ -170,7 +173,9 @@ def _held(key: Key) -> list[Held]:
 
 
 def _text(vocabulary: Vocabulary, ids: list[int]) -> str:
-    return b"".join(map(vocabulary.symbol_bytes, ids)).decode("utf-8", "replace")
+    """Return text with one character per symbol, as hypotheses see it: of bytes, each is one."""
+    encoding = "latin-1" if vocabulary.kind == "bytes" else "utf-8"
+    return b"".join(map(vocabulary.symbol_bytes, ids)).decode(encoding)
 
 
 def _bpc(network: Network, ids: torch.Tensor) -> float:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from charrnn.cli.console import print_json, stderr_console
-from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument
+from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, SvgOption, TextOption
 
 
 def gates(
     run: RunArgument = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text", metavar="TEXT", help="Text to read; the run's held-out text if left out. Repeatable."
-        ),
-    ] = None,
-    svg: Annotated[
-        str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")
-    ] = None,
+    text: TextOption = None,
+    svg: SvgOption = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

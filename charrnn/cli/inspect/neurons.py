@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.console import notice, print_json, stderr_console
-from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, whole
+from charrnn.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LastOption,
+    RunArgument,
+    SvgOption,
+    TextOption,
+    whole,
+)
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,12 +29,7 @@ if TYPE_CHECKING:
 
 def neurons(
     run: RunArgument = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text", metavar="TEXT", help="Text to read; the run's held-out text if left out. Repeatable."
-        ),
-    ] = None,
+    text: TextOption = None,
     neuron: Annotated[
         str | None, typer.Option("--neuron", metavar="L2.c117", help="Show one neuron closely.")
     ] = None,
@@ -56,9 +59,7 @@ def neurons(
             "--like", metavar="TEXT", help="Find where else the neurons are on that are on over this."
         ),
     ] = None,
-    svg: Annotated[
-        str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")
-    ] = None,
+    svg: SvgOption = None,
     html: Annotated[
         str | None, typer.Option("--html", metavar="FILE", help="Save an interactive page too.")
     ] = None,
