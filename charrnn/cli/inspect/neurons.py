@@ -34,7 +34,10 @@ def neurons(
         str | None, typer.Option("--neuron", metavar="L2.c117", help="Show one neuron closely.")
     ] = None,
     hypothesis: Annotated[
-        list[str] | None, typer.Option("--hypothesis", metavar="NAME", help="Ask only this. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--hypothesis", metavar="SPEC", help="Ask only this: a name, or one of your own. Repeatable."
+        ),
     ] = None,
     top: Annotated[int, whole("--top", "Neurons per hypothesis.")] = 1,
     kind: Annotated[
