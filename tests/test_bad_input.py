@@ -417,3 +417,15 @@ def test_good_commands_succeed_where_the_bad_ones_fail():
     assert sampled.exit_code == 0 and len(sampled.stdout) == 9 and sampled.stderr == ""
     dry = call("train", "latin.txt", "--encoding", "cp1252", "--steps", "1", *SMALL, "--dry-run")
     assert dry.exit_code == 0 and "hidden_size" in dry.stdout
+
+
+def test_a_network_that_does_not_fit_into_memory_is_one_error(monkeypatch):
+    import charrnn.training.trainer as trainer
+
+    def full(*_, **__):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(trainer, "Network", full)
+    result = CliRunner().invoke(app, ["train", "text.txt", "--steps", "1", "--run", "huge"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: there is not enough memory") and "hint: " in result.stderr

@@ -24,6 +24,12 @@ class Boundary(TyperGroup):
         except CharrnnError as error:
             report_error(error)
             raise typer.Exit(1) from None
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            hint = "make the network or the batch smaller: `--hidden-size`, `--num-layers`, `--batch-size`"
+            report_error(CharrnnError("there is not enough memory for this", hint))
+            raise typer.Exit(1) from None
         except BrokenPipeError:
             raise  # the reader has gone: the program ends quietly
         except OSError as error:
