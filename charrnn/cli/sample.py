@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,6 @@ from charrnn.cli.colour import noting, speak_painted
 from charrnn.cli.console import json_line, notice, write_out
 from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, real, whole
 from charrnn.errors import ConfigError, TextError
-
-if TYPE_CHECKING:
-    pass
 
 
 def sample(

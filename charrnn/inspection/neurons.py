@@ -15,6 +15,7 @@ from charrnn.inspection.cause import Interventions, fits
 from charrnn.inspection.counter import counter_curve
 from charrnn.inspection.figures import Steering
 from charrnn.inspection.findings import NAMED, Card, Findings, Row
+from charrnn.inspection.hypotheses.trial import why_not_testable
 from charrnn.inspection.measures import measure
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.null import swap_null
@@ -27,8 +28,6 @@ from charrnn.inspection.subject import Subject
 from charrnn.inspection.verdicts import in_order, judged, with_cause
 from charrnn.model.network import Network
 
-MIN_EVENTS = 50
-"""Characters on and off that a hypothesis needs in each half."""
 CARDS = 3
 SAME = 0.9
 """Hypotheses whose labels correlate this much are not told apart."""
@@ -96,7 +95,9 @@ class _Inspection:
         self.subject = subject
         self.question = question
         self.progress = progress
-        self.testable = [i for i in range(len(subject.hypotheses)) if _testable(subject, i)]
+        self.testable = [
+            i for i, h in enumerate(subject.hypotheses) if not why_not_testable(h, i, subject.pieces)
+        ]
         if not self.testable:
             hint = "name a longer or more varied one with `--text`"
             raise InspectionError("the text lets none of the hypotheses be tested", hint)
@@ -350,16 +351,3 @@ def _scored_labels(piece: Piece, begin: int, length: int) -> np.ndarray:
     labels = labels.copy()
     labels[: piece.skip - begin] = np.nan
     return labels
-
-
-def _testable(subject: Subject, hypothesis: int) -> bool:
-    """Whether a hypothesis is on and off often enough in both halves."""
-    for half in (True, False):
-        values = np.concatenate([piece.labels[piece.skip :, hypothesis] for piece in subject.half(half)])
-        values = values[~np.isnan(values)]
-        if len(values) == 0 or values.std() == 0:
-            return False
-        on = int((values > 0).sum())
-        if subject.hypotheses[hypothesis].type == "binary" and min(on, len(values) - on) < MIN_EVENTS:
-            return False
-    return True

@@ -84,11 +84,6 @@ class Report:
             float_error=max(recorder.largest_error, shown.largest_error),
         )
 
-    def by_piece(self, row: int, hypothesis: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return activations and labels of every piece that reports, warm-up left out."""
-        series = self.series(row, hypothesis)
-        return list(series.a), list(series.y)
-
     def joined(self, row: int, hypothesis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return activations, labels and current characters at scored positions, each (N,)."""
         return self.series(row, hypothesis).joined()[:3]
