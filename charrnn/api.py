@@ -30,7 +30,7 @@ from charrnn.model.holds import hold_all
 from charrnn.model.network import no_hold
 from charrnn.runs import Checkpoint, find_checkpoint, find_corpus, load_checkpoint
 from charrnn.sampling import SamplingConfig, Speaker, until
-from charrnn.text.corpus import open_corpus
+from charrnn.text.corpus import Corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.training.start import start
 
@@ -154,6 +154,7 @@ class Run:
         texts: Sequence[str] = (),
         *,
         split: str = "val",
+        encoding: str | None = None,
         cold_window: int | None = None,
         baselines: bool = True,
         progress: Callable[[float], None] | None = None,
@@ -163,6 +164,7 @@ class Run:
         Args:
             texts: Files, folders, globs, ``-`` or corpus names; none means the run's own text.
             split: ``val`` or ``test``, without ``texts``.
+            encoding: That of ``texts``; None means that of the run's own text.
             cold_window: Score windows of this many characters from zero state.
             baselines: Whether to measure what simpler methods reach.
             progress: Called with the share done.
@@ -173,21 +175,29 @@ class Run:
         """
         if cold_window is not None and cold_window < 1:
             raise ConfigError(f"`cold_window` is `{cold_window}`, but must be at least 1")
-        evaluation.check_split(split)
         own = find_corpus(self.checkpoint)
-        if texts:
-            corpus = open_corpus(find_sources(texts), self.config.text)
-            part = (0, len(corpus.places))
-        elif own is None:
-            raise RunError(f"the text of `{self.name}` cannot be found any more", "name the text to score")
-        else:
-            corpus, part = own, evaluation.split_part(self.checkpoint.corpus, split)
+        corpus, part = self._part(own, texts, split, encoding)
         result = evaluation.evaluate(
             self.network, self.vocabulary, corpus, part, cold_window=cold_window, progress=progress
         )
         seen = bool(texts) and corpus.info["sha256"] == self.checkpoint.corpus.get("sha256")
         measured = self._baselines(own, corpus, part) if baselines else {}
         return replace(result, trained_on=seen, baselines=measured)
+
+    def _part(
+        self, own: Corpus | None, texts: Sequence[str], split: str, encoding: str | None
+    ) -> tuple[Corpus, tuple[int, int]]:
+        """Return the text to score: ``texts`` whole, or a split of the run's own."""
+        evaluation.check_split(split)
+        if texts:
+            config = self.config.text if encoding is None else replace(self.config.text, encoding=encoding)
+            corpus = open_corpus(find_sources(texts), config)
+            return corpus, (0, len(corpus.places))
+        if encoding is not None:
+            raise ConfigError("`--encoding` is that of a text to score, and none was named")
+        if own is None:
+            raise RunError(f"the text of `{self.name}` cannot be found any more", "name the text to score")
+        return own, evaluation.split_part(self.checkpoint.corpus, split)
 
     def subject(self, *, texts: Sequence[str] = (), hypotheses: Sequence[str] = ()) -> Subject:
         """Return the network, its untrained twin and labelled text: what ``inspect_neurons`` inspects.
@@ -308,7 +318,7 @@ class Run:
 
     def _baselines(self, own: Any, corpus: Any, part: tuple[int, int]) -> dict[str, float | None]:
         if own is None:
-            return dict.fromkeys(("unigram", "ngram", "xz", "bz2"))
+            return dict.fromkeys(evaluation.BASELINES)
         train = tuple(self.checkpoint.corpus["splits"]["train"])
         return evaluation.baselines(self.vocabulary, own, train, corpus, part)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.baselines import compressor_bits, ngram_nats, unigram_nats
+from charrnn.baselines import compressor_bits, ngram_nats, ppmd_bits, unigram_nats
 from charrnn.errors import RunError, TextError
 from charrnn.model.network import Network
 from charrnn.model.scoring import ScoredWindow, TextView, score, score_cold
@@ -19,6 +19,7 @@ from charrnn.text.vocabulary import BOUNDARY, Vocabulary
 LN2 = log(2)
 BLOCK_CHARS = 1_000
 PREFACE_BYTES = 64 << 20
+BASELINES = ("unigram", "ngram", "xz", "bz2", "ppmd")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Evaluation:
         stderr_bpc: Standard error of ``bpc`` over blocks of 1,000 characters; None for fewer than two.
         context: ``carried``, or ``cold-N`` for windows of N from a state of zeros.
         baselines: Bits per character of other methods given the same training text; None where that
-            text cannot be found any more.
+            text cannot be found any more, or the package that measures one is not installed.
         trained_on: Whether the text has the training text in it.
     """
 
@@ -153,6 +154,9 @@ def baselines(
         train: Begin and end of the training split.
         corpus: Holds the text to score, at ``part``.
         part: Begin and end position.
+
+    Returns:
+        By name; None for ``ppmd`` where ``pyppmd`` is not installed.
     """
     train = (max(train[0], train[1] - PREFACE_BYTES), train[1])
     known = training.id_table(vocabulary)[training.places[slice(*train)]]
@@ -161,12 +165,13 @@ def baselines(
     counted = places != BOUNDARY
     chars = int(counted.sum())
     extra = float(corpus.extra_nats(vocabulary)[places].sum())
-    bits: dict[str, float] = {}
+    bits: dict[str, float | None] = {}
     for name, nats in (("unigram", unigram_nats), ("ngram", ngram_nats)):
         bits[name] = (float(nats(known, ids, len(vocabulary))[counted].sum()) + extra) / LN2
     preface, text = b"".join(text_bytes(training, train)), b"".join(text_bytes(corpus, part))
     bits |= compressor_bits(preface[-PREFACE_BYTES:], text)
-    return {name: total / chars for name, total in bits.items()}
+    bits["ppmd"] = ppmd_bits(preface[-PREFACE_BYTES:], text)
+    return {name: None if total is None else total / chars for name, total in bits.items()}
 
 
 def check_split(split: str) -> None:

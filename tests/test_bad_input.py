@@ -259,6 +259,8 @@ MODELS = cases(
     (["evaluate", "mine", "missing.txt"], "`missing.txt`", "charrnn corpora list"),
     (["evaluate", "mine", "empty.txt"], "there is no text in `empty.txt`", None),
     (["evaluate", "mine", "latin.txt"], "`latin.txt` is not utf-8", "--symbols bytes"),
+    (["evaluate", "mine", "--encoding", "cp1252"], "none was named", None),
+    (["evaluate", "mine", "text.txt", "--encoding", "klingon"], "unknown encoding `klingon`", "cp1252"),
     (["evaluate", "mine", "--cold-window", "0"], "cold_window` is `0`", None),
     (["evaluate", "mine", "--cold-window", "-5"], "cold_window` is `-5`", None),
     (["evaluate", "mine", "--cold-window", "x"], "`--cold-window` is `x`", None),

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charrnn.baselines import compressor_bits, ngram_nats, unigram_nats
+from charrnn import baselines
+from charrnn.baselines import compressor_bits, ngram_nats, ppmd_bits, unigram_nats
 
 TEXTS = Path(os.environ.get("CHARRNN_TEXTS", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -227,3 +228,24 @@ def test_compressor_figures_on_tiny_shakespeare(shakespeare):
     bits = compressor_bits(shakespeare[:1_003_854].tobytes(), shakespeare[1_003_854:].tobytes())
     nats = {name: size * math.log(2) / 111_540 for name, size in bits.items()}
     assert nats == pytest.approx({"xz": 1.746, "bz2": 1.662}, rel=0.005)
+
+
+def test_ppmd_learns_from_the_training_text_and_from_the_text_itself():
+    pytest.importorskip("pyppmd")
+    noise = np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8).tobytes()
+    alone = ppmd_bits(b"", noise)
+    assert alone > 0.98 * 8 * len(noise)
+    assert ppmd_bits(noise, noise) < 0.1 * alone
+    assert ppmd_bits(b"", noise + noise) < 1.1 * alone
+    assert ppmd_bits(noise, b"") == 0
+
+
+def test_without_its_package_there_is_no_ppmd(monkeypatch):
+    monkeypatch.setattr(baselines, "find_spec", lambda name: None)
+    assert ppmd_bits(b"abc", b"abc") is None
+
+
+def test_ppmd_on_tiny_shakespeare(shakespeare):
+    pytest.importorskip("pyppmd")
+    bits = ppmd_bits(shakespeare[:1_003_854].tobytes(), shakespeare[1_003_854:].tobytes())
+    assert bits * math.log(2) / 111_540 == pytest.approx(1.4043, abs=5e-5)

@@ -177,7 +177,7 @@ def test_the_model_file_alone_is_enough(folder, tmp_path, monkeypatch):
 def test_evaluate_json(folder):
     data = json.loads(charrnn("evaluate", "small", "--json").stdout)
     keys = {"run", "chars", "loss", "bpc", "bpb", "context", "dynamic", "baselines", "stderr_bpc"}
-    assert set(data) >= keys and set(data["baselines"]) >= {"unigram", "ngram", "xz"}
+    assert set(data) >= keys and set(data["baselines"]) >= {"unigram", "ngram", "xz", "ppmd"}
     assert data["context"] == "carried" and data["dynamic"] is False
     cold = json.loads(charrnn("evaluate", "small", "--split", "test", "--cold-window", 64, "--json").stdout)
     assert cold["context"] == "cold-64"
@@ -302,6 +302,17 @@ def test_readme_commands_run_at_a_small_size(folder, command):
         words += ["--steps", "2", "--hidden-size", "8"] if "--resume" not in words else []
     if words[:2] != ["corpora", "get"]:
         charrnn(*words)
+
+
+def test_evaluate_reads_a_text_in_its_own_encoding(folder, tmp_path):
+    losses = []
+    for encoding in ("utf-8", "utf-16"):
+        text = tmp_path / encoding
+        text.write_bytes("The harbour at night\n".encode(encoding))
+        losses.append(
+            json.loads(charrnn("evaluate", "small", text, "--encoding", encoding, "--json").stdout)["loss"]
+        )
+    assert losses[0] == losses[1]
 
 
 def test_evaluate_warns_when_the_text_is_the_one_trained_on(folder):

@@ -29,6 +29,9 @@ def evaluate(
         int | None,
         whole("--cold-window", "Score windows of N characters from zero state.", show_default=False),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", metavar="E", help="That of the texts, if not the run's own.")
+    ] = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -55,6 +58,7 @@ def evaluate(
         result = loaded.evaluate(
             texts,
             split=split,
+            encoding=encoding,
             cold_window=cold_window,
             progress=lambda done: bar.update(task, completed=done),
         )
@@ -76,7 +80,10 @@ class _Nothing:
 def _tell(result: Evaluation, name: str) -> None:
     if result.unseen_chars:
         notice(f"`{name}` does not know {result.unseen_chars:,} of the characters: escape + 8 bits a byte")
-    if result.baselines and None in result.baselines.values():
+    absent = [baseline for baseline, bpc in result.baselines.items() if bpc is None]
+    if absent == ["ppmd"]:
+        notice("the baseline `ppmd` needs one more package: pip install 'charrnn[ppmd]'")
+    elif absent:
         notice(f"the training text of `{name}` cannot be found any more, so there are no baselines")
     if result.trained_on:
         notice(f"`{name}` was trained on this text: without it, its held-out part is scored")
