@@ -156,6 +156,8 @@ class Run:
         split: str = "val",
         encoding: str | None = None,
         cold_window: int | None = None,
+        dynamic: bool = False,
+        dynamic_rate: float | None = None,
         baselines: bool = True,
         progress: Callable[[float], None] | None = None,
     ) -> Evaluation:
@@ -166,6 +168,8 @@ class Run:
             split: ``val`` or ``test``, without ``texts``.
             encoding: That of ``texts``; None means that of the run's own text.
             cold_window: Score windows of this many characters from zero state.
+            dynamic: Score the text once more with a copy that learns while it reads.
+            dynamic_rate: Its learning rate; None takes the default.
             baselines: Whether to measure what simpler methods reach.
             progress: Called with the share done.
 
@@ -175,14 +179,27 @@ class Run:
         """
         if cold_window is not None and cold_window < 1:
             raise ConfigError(f"`cold_window` is `{cold_window}`, but must be at least 1")
+        if dynamic_rate is not None and not dynamic:
+            raise ConfigError("`--dynamic-rate` has no meaning without `--dynamic`")
         own = find_corpus(self.checkpoint)
         corpus, part = self._part(own, texts, split, encoding)
         result = evaluation.evaluate(
             self.network, self.vocabulary, corpus, part, cold_window=cold_window, progress=progress
         )
+        again = None
+        if dynamic:
+            again = evaluation.evaluate_dynamic(
+                self.network,
+                self.vocabulary,
+                corpus,
+                part,
+                training=None if own is None else (own, tuple(self.checkpoint.corpus["splits"]["train"])),
+                rate=dynamic_rate,
+                progress=progress,
+            )
         seen = bool(texts) and corpus.info["sha256"] == self.checkpoint.corpus.get("sha256")
         measured = self._baselines(own, corpus, part) if baselines else {}
-        return replace(result, trained_on=seen, baselines=measured)
+        return replace(result, trained_on=seen, baselines=measured, dynamic=again)
 
     def _part(
         self, own: Corpus | None, texts: Sequence[str], split: str, encoding: str | None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from math import log
 from typing import Any
 
 import numpy as np
 
 from charrnn.baselines import compressor_bits, ngram_nats, ppmd_bits, unigram_nats
-from charrnn.errors import RunError, TextError
+from charrnn.errors import ConfigError, RunError, TextError
+from charrnn.model import dynamic
 from charrnn.model.network import Network
 from charrnn.model.scoring import ScoredWindow, TextView, score, score_cold
 from charrnn.text.corpus import Corpus
@@ -20,6 +21,34 @@ LN2 = log(2)
 BLOCK_CHARS = 1_000
 PREFACE_BYTES = 64 << 20
 BASELINES = ("unigram", "ngram", "xz", "bz2", "ppmd")
+
+
+@dataclass(frozen=True)
+class DynamicEvaluation:
+    """The cost of a text under a copy of the model that learns from every segment once it is scored.
+
+    Args:
+        loss: Nats per character.
+        bpc: Bits per character.
+        bpb: Bits per UTF-8 byte of the text.
+        stderr_bpc: As for ``Evaluation``.
+        rate: Learning rate.
+        scaled: Whether the training text told how large the gradients of each weight are; else plain
+            gradient descent.
+    """
+
+    loss: float
+    bpc: float
+    bpb: float
+    stderr_bpc: float | None
+    rate: float
+    scaled: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values with everything that shaped them."""
+        data = asdict(self)
+        settings = {"rate": data.pop("rate"), "scaled": data.pop("scaled"), "decay": dynamic.DECAY}
+        return data | {"settings": settings | {"segment": dynamic.SEGMENT, "epsilon": dynamic.EPSILON}}
 
 
 @dataclass(frozen=True)
@@ -37,6 +66,7 @@ class Evaluation:
         baselines: Bits per character of other methods given the same training text; None where that
             text cannot be found any more, or the package that measures one is not installed.
         trained_on: Whether the text has the training text in it.
+        dynamic: The same for a copy that learns while it reads, where that was asked for.
     """
 
     chars: int
@@ -48,6 +78,7 @@ class Evaluation:
     context: str
     baselines: dict[str, float | None] = field(default_factory=dict)
     trained_on: bool = False
+    dynamic: DynamicEvaluation | None = None
 
     @property
     def beaten_by(self) -> list[str]:
@@ -78,26 +109,70 @@ def evaluate(
         TextError: There is nothing to score.
     """
     view = TextView(corpus.places, corpus.id_table(vocabulary), *part)
-    extra = corpus.extra_nats(vocabulary)
-    total = _Totals(len(view))
     windows = score_cold(network, view, cold_window) if cold_window else score(network, view)
+    total = _totals(windows, view, corpus.extra_nats(vocabulary), progress)
+    return Evaluation(
+        chars=total.chars,
+        unseen_chars=total.unseen,
+        context=f"cold-{cold_window}" if cold_window else "carried",
+        **total.figures(_utf8_bytes(corpus, part)),
+    )
+
+
+def evaluate_dynamic(
+    network: Network,
+    vocabulary: Vocabulary,
+    corpus: Corpus,
+    part: tuple[int, int],
+    *,
+    training: tuple[Corpus, tuple[int, int]] | None,
+    rate: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> DynamicEvaluation:
+    """Score a part of a corpus in one stream with a copy of the network that learns from what it has scored.
+
+    Args:
+        network: In evaluation mode, on the device it shall run on; left as it is.
+        vocabulary: Symbols to ids.
+        corpus: Holds the text.
+        part: Begin and end position.
+        training: The training text and where it lies, for the size of the gradients; None takes plain
+            gradient descent.
+        rate: Learning rate; None takes the default.
+        progress: Called with the share done.
+
+    Raises:
+        TextError: There is nothing to score.
+        ConfigError: The rate is out of range, or so large that learning went astray.
+    """
+    if rate is not None and not 0 < rate < float("inf"):
+        raise ConfigError(f"`dynamic_rate` is `{rate}`, but must be above 0")
+    view = TextView(corpus.places, corpus.id_table(vocabulary), *part)
+    sizes = None
+    if training is not None:
+        own, train = training
+        sizes = dynamic.gradient_sizes(network, TextView(own.places, own.id_table(vocabulary), *train))
+    rate = rate or (dynamic.PLAIN_RATE if sizes is None else dynamic.RATE)
+    windows = dynamic.score_dynamic(network, view, rate, sizes)
+    total = _totals(windows, view, corpus.extra_nats(vocabulary), progress)
+    figures = total.figures(_utf8_bytes(corpus, part))
+    return DynamicEvaluation(rate=rate, scaled=sizes is not None, **figures)
+
+
+def _totals(
+    windows: Iterable[ScoredWindow],
+    view: TextView,
+    extra_nats: np.ndarray,
+    progress: Callable[[float], None] | None,
+) -> _Totals:
+    total = _Totals(len(view))
     for window in windows:
-        total.add(window, extra)
+        total.add(window, extra_nats)
         if progress:
             progress(min(1.0, total.symbols / len(view)))
     if total.chars == 0:
         raise TextError("there is no character to score", "choose another `--split`, or name a text")
-    loss = float(total.block_nats.sum()) / total.chars
-    utf8 = _utf8_bytes(corpus, part)
-    return Evaluation(
-        chars=total.chars,
-        unseen_chars=total.unseen,
-        loss=loss,
-        bpc=loss / LN2,
-        bpb=loss / LN2 * total.chars / utf8,
-        stderr_bpc=total.standard_error(),
-        context=f"cold-{cold_window}" if cold_window else "carried",
-    )
+    return total
 
 
 class _Totals:
@@ -121,6 +196,15 @@ class _Totals:
     @property
     def chars(self) -> int:
         return int(self.block_chars.sum())
+
+    def figures(self, utf8_bytes: int) -> dict[str, float | None]:
+        """Return ``loss``, ``bpc``, ``bpb`` and ``stderr_bpc``."""
+        loss = float(self.block_nats.sum()) / self.chars
+        if not np.isfinite(loss):
+            raise ConfigError("the loss is not finite any more", "try a smaller `--dynamic-rate`")
+        bpc = loss / LN2
+        bpb = bpc * self.chars / utf8_bytes
+        return {"loss": loss, "bpc": bpc, "bpb": bpb, "stderr_bpc": self.standard_error()}
 
     def standard_error(self) -> float | None:
         full = self.block_chars > BLOCK_CHARS // 2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.console import notice, print_json, stderr_console
-from charrnn.cli.options import DeviceOption, JsonOption, LastOption, whole
+from charrnn.cli.options import DeviceOption, JsonOption, LastOption, real, whole
 
 if TYPE_CHECKING:
     from charrnn.evaluation import Evaluation
@@ -28,6 +28,15 @@ def evaluate(
     cold_window: Annotated[
         int | None,
         whole("--cold-window", "Score windows of N characters from zero state.", show_default=False),
+    ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Score once more with a copy that learns while it reads.")
+    ] = False,
+    dynamic_rate: Annotated[
+        float | None,
+        real(
+            "--dynamic-rate", "Learning rate of the copy; chosen on val, never on test.", show_default=False
+        ),
     ] = None,
     encoding: Annotated[
         str | None, typer.Option("--encoding", metavar="E", help="That of the texts, if not the run's own.")
@@ -60,6 +69,8 @@ def evaluate(
             split=split,
             encoding=encoding,
             cold_window=cold_window,
+            dynamic=dynamic,
+            dynamic_rate=dynamic_rate,
             progress=lambda done: bar.update(task, completed=done),
         )
     _tell(result, loaded.name)
@@ -87,14 +98,17 @@ def _tell(result: Evaluation, name: str) -> None:
         notice(f"the training text of `{name}` cannot be found any more, so there are no baselines")
     if result.trained_on:
         notice(f"`{name}` was trained on this text: without it, its held-out part is scored")
+    if result.dynamic is not None and not result.dynamic.scaled:
+        notice(f"the training text of `{name}` cannot be found any more: plain gradient descent for its copy")
     if result.beaten_by:
         notice(f"`{name}` loses to {', '.join(result.beaten_by)} on this text")
 
 
 def _json(result: Evaluation, run: str) -> dict[str, Any]:
     keys = ("chars", "loss", "bpc", "bpb", "context")
-    data: dict[str, Any] = {"run": run, **{key: getattr(result, key) for key in keys}, "dynamic": False}
+    data: dict[str, Any] = {"run": run, **{key: getattr(result, key) for key in keys}}
     return data | {
+        "dynamic": result.dynamic.to_json() if result.dynamic is not None else None,
         "baselines": result.baselines,
         "beaten_by": result.beaten_by,
         "stderr_bpc": result.stderr_bpc,
