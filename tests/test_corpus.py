@@ -8,6 +8,11 @@ import math
 import os
 import random
 import shutil
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,10 +21,11 @@ from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, TextError
 from charrnn.text import corpus as corpus_module
 from charrnn.text import reading
-from charrnn.text.cache_dir import cache_dir
+from charrnn.text.cache_dir import cache_dir, part_folder
 from charrnn.text.corpus import load_corpus, open_corpus
 from charrnn.text.reading import find_sources
-from charrnn.text.splits import make_splits
+from charrnn.text.splits import count_characters, make_splits
+from charrnn.text.streams import Streams
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 
 HARD = ["\0", "\r", "\n", "\r\n", "e\u0301", "\u200d", "\ufeff", "🏳", "\U0010ffff", "\ud7ff", "\ue000", "￿"]
@@ -124,6 +130,57 @@ def test_all_256_bytes_need_two_bytes_each_with_the_boundary(tmp_path):
     assert corpus.places.dtype == np.uint16
 
 
+def one_by_one(text):
+    """Places and symbols as a loop finds them, with one boundary before the text."""
+    place = {}
+    places = [0, *(place.setdefault(char, len(place) + 1) for char in text)]
+    return places, [-1, *map(ord, place)]
+
+
+@pytest.mark.parametrize("distinct", [255, 256, 300, 66_000])
+def test_places_get_wider_while_they_are_written(tmp_path, monkeypatch, distinct):
+    monkeypatch.setattr(corpus_module.batched, "__defaults__", (1000,))
+    monkeypatch.setattr(reading, "PIECE_BYTES", 1500)
+    points = [p for p in range(32, distinct + 2080) if not 0xD800 <= p < 0xE000][:distinct]
+    text = "abc" * 2000 + "".join(map(chr, points)) + "cba" * 2000
+    corpus = opened(write(tmp_path / "text", text))
+    places, universe = one_by_one(text)
+    assert corpus.places.tolist() == places and corpus.universe.tolist() == universe
+    assert corpus.places.dtype == np.min_scalar_type(distinct)
+
+
+def peak_bytes(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"symbols": "bytes"}, {"documents": "lines"}, {"documents": "blank"}], ids=str
+)
+def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(reading, "PIECE_BYTES", 1 << 16)
+    monkeypatch.setattr(corpus_module, "STRETCH", 1 << 16)
+    monkeypatch.setattr(corpus_module.batched, "__defaults__", (1 << 16,))
+    text = "Съешь же ещё этих мягких французских булок, да выпей чаю. " * 20 + "\n\n"
+    for repeats in (100, 12_000):
+        write(tmp_path / f"text{repeats}", text * repeats)
+
+    def use(repeats):
+        corpus = opened(tmp_path / f"text{repeats}", **settings)
+        splits = make_splits(corpus, 0.1, 0.1)
+        vocabulary = corpus.training_vocabulary(*splits.train)
+        assert count_characters(corpus, splits.train) > 0.7 * corpus.info["characters"]
+        Streams(corpus.places, corpus.id_table(vocabulary), *splits.train, 8, 32).window(3)
+        return corpus.info["documents"]
+
+    small, large = peak_bytes(lambda: use(100)), peak_bytes(lambda: use(12_000))
+    assert large < small + 2_000_000
+
+
 # -- boundaries ---------------------------------------------------------------------------------
 
 
@@ -153,7 +210,7 @@ def test_boundary_is_no_character_of_the_text(tmp_path):
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 1000])
 def test_size_of_batches_never_matters(tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(corpus_module._batched, "__defaults__", (batch,))
+    monkeypatch.setattr(corpus_module.batched, "__defaults__", (batch,))
     corpus = opened(write(tmp_path / "text", "ab\nc\n\nde\n"), documents="lines")
     assert [corpus.text(b, e) for b, e in corpus.documents(0, 99)] == ["ab\n", "c\n", "de\n"]
 
@@ -372,6 +429,49 @@ def test_record_names_every_source_with_size_and_hash(tmp_path):
         ("b.txt", 5, 64),
     ]
     json.dumps(corpus.info)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    script = (
+        "import sys; from charrnn.config import TextConfig; from charrnn.text.corpus import open_corpus\n"
+        "from charrnn.text.reading import find_sources; open_corpus(find_sources(['-']), TextConfig())"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
+        process.stdin.write(b"some words " * 300_000)
+        process.stdin.flush()
+        while not (parts := list((cache_dir() / "encoded").glob("part-*/places.npy"))):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+    assert parts[0].exists()
+    key = opened(write(tmp_path / "text", "next")).info["key"]
+    assert [path.name for path in (cache_dir() / "encoded").iterdir()] == [key]
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    with part_folder(cache_dir() / "encoded") as part:
+        opened(write(tmp_path / "text", "words"))
+        assert part.is_dir()
+    assert not part.exists()
+
+
+def test_file_that_changes_after_it_was_hashed_is_an_error(tmp_path, monkeypatch):
+    path = write(tmp_path / "text", "before")
+    load = corpus_module.load_corpus
+    monkeypatch.setattr(corpus_module, "load_corpus", lambda key: (load(key), write(path, "behind"))[0])
+    with pytest.raises(TextError, match="changed while it was read"):
+        opened(path)
+    assert list((cache_dir() / "encoded").iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_named_pipe_is_read_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=write, args=(tmp_path / "pipe", "through a pipe"))
+    writer.start()
+    corpus = opened(tmp_path / "pipe")
+    writer.join()
+    assert corpus.text(0, 99) == "through a pipe"
 
 
 @pytest.mark.parametrize("key", ["", "nosuch", "../encoded", "x" * 300])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from charrnn.errors import ConfigError, TextError
 from charrnn.text.documents import document_splitter
+from charrnn.text.vocabulary import text_of
 
 ALPHABET = ["a", "b", " ", "\t", "\n", "\n", "\n\n", "\r\n", "\r", "é", "日", "🏳", "\0", "\x0c", "\u2028"]
 SEEDS = range(40)
@@ -31,10 +33,11 @@ def random_pieces(text, seed):
 def documents(mode, pieces):
     """The documents that come out, joined where the splitter hands them on in several pieces."""
     found = []
-    for new, text in document_splitter(mode)(pieces):
-        if new:
-            found.append("")
-        found[-1] += text
+    for starts, symbols in document_splitter(mode)(pieces):
+        head, *begun = np.split(symbols, starts)
+        if len(head):
+            found[-1] += text_of(head, "chars")
+        found += [text_of(part, "chars") for part in begun]
     return found
 
 
@@ -65,7 +68,7 @@ def test_size_of_pieces_never_matters(mode, seed):
 @pytest.mark.parametrize("seed", SEEDS[:10])
 def test_no_piece_is_empty_and_the_first_begins_a_document(mode, seed):
     found = list(document_splitter(mode)(["", "a", random_text(seed)]))
-    assert found[0][0] and all(text for _, text in found)
+    assert found[0][0][0] == 0 and all(len(symbols) for _, symbols in found)
 
 
 @pytest.mark.parametrize("mode", ["files", "lines", "blank"])

@@ -71,6 +71,38 @@ def test_folder_takes_compressed_files_although_they_are_binary(tmp_path):
     assert names(folder_of(tmp_path, data)) == sorted(data)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be", "utf-32-be"])
+def test_folder_takes_wide_text_that_is_marked_and_reads_it(tmp_path, encoding, piece_size):
+    words = "\ufeff" * encoding.endswith("be") + "naïve 日本 🏳\n" * 40
+    folder = folder_of(tmp_path, {"wide.txt": words.encode(encoding), "plain.txt": "é".encode()})
+    assert names(folder) == ["plain.txt", "wide.txt"]
+    assert decoded(folder / "wide.txt") == words.lstrip("\ufeff")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe" + b"\0" * 6, b"\xff\xfe\0\xd8a\0\0\0", b"\xfe\xff\0\0", b"a\0b\0"]
+)
+def test_folder_leaves_out_what_only_begins_like_wide_text(tmp_path, data):
+    assert names(folder_of(tmp_path, {"binary": data, "keep": b"text"})) == ["keep"]
+
+
+def test_end_of_marked_wide_text_is_checked(tmp_path, piece_size):
+    folder = folder_of(tmp_path, {"wide": "abc".encode("utf-16")[:-1]})
+    with pytest.raises(TextError, match="`wide` is not utf-16"):
+        decoded(folder / "wide")
+
+
+def test_file_that_grows_while_it_is_read_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PIECE_BYTES", 4)
+    path = folder_of(tmp_path, {"log": b"one two three"}) / "log"
+    pieces = read_bytes(Source("log", path))
+    assert next(pieces) == b"one "
+    with path.open("ab") as file:
+        file.write(b" four")
+    with pytest.raises(TextError, match="`log` changed while it was read"):
+        list(pieces)
+
+
 @pytest.mark.parametrize("files", [{}, {".hidden": b"text"}, {"image": b"\0\1\2"}, {"sub/empty": b""}])
 def test_folder_without_text_is_an_error_that_says_what_was_skipped(tmp_path, files):
     with pytest.raises(TextError, match="has no text in it") as caught:

@@ -12,26 +12,28 @@ import json
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, TextError
-from charrnn.text.cache_dir import cache_dir
+from charrnn.text.cache_dir import cache_dir, part_folder
 from charrnn.text.documents import Piece, document_splitter
-from charrnn.text.reading import Source, check_encoding, decode, read_bytes
-from charrnn.text.vocabulary import MAX_CODE_POINT, Vocabulary, escape_nats, symbols_of, text_of
+from charrnn.text.places import PlaceTable, batched
+from charrnn.text.reading import Source, changed_while_read, check_encoding, decode, read_bytes
+from charrnn.text.vocabulary import Vocabulary, escape_nats, text_of
+
+Splitter = Callable[[Iterable[str]], Iterator[Piece]]
 
 FORMAT = 1
 INFO_KEYS = {"key", "kind", "sources", "sha256", "characters", "documents"}
-PIECE = 1 << 24
+STRETCH = 1 << 20
 """Symbols that are held in memory at once."""
 
 
@@ -61,9 +63,17 @@ class Corpus:
 
     def boundaries(self, start: int, stop: int) -> np.ndarray:
         """Return the positions of the boundaries between two positions, (D,), in pieces of memory."""
-        pieces = range(start, stop, PIECE)
-        found = [np.flatnonzero(self.places[b : min(b + PIECE, stop)] == 0) + b for b in pieces]
+        found = [np.flatnonzero(piece == 0) + begin for begin, piece in self._stretches(start, stop)]
         return np.concatenate([np.empty(0, dtype=np.int64), *found])
+
+    def count_boundaries(self, start: int, stop: int) -> int:
+        """Return how many boundaries stand between two positions."""
+        return sum(int(len(piece) - np.count_nonzero(piece)) for _, piece in self._stretches(start, stop))
+
+    def _stretches(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the places between two positions, a stretch at a time, each with its begin."""
+        for begin in range(start, stop, STRETCH):
+            yield begin, self.places[begin : min(begin + STRETCH, stop)]
 
     def documents(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the begin and end of every document or part of one between two positions."""
@@ -77,8 +87,10 @@ class Corpus:
         if self.kind == "bytes":
             return Vocabulary.of_bytes()
         seen = np.zeros(len(self.universe), dtype=bool)
-        for begin in range(start, stop, PIECE):
-            seen[np.unique(self.places[begin : min(begin + PIECE, stop)])] = True
+        for _, piece in self._stretches(start, stop):
+            seen |= np.bincount(piece, minlength=len(seen)) > 0
+            if seen.all():
+                break
         seen[0] = False
         return Vocabulary.of_chars(self.universe[seen])
 
@@ -104,7 +116,7 @@ def open_corpus(sources: list[Source], config: TextConfig) -> Corpus:
     """Return the encoded corpus, from the cache if the same bytes were read before in the same way.
 
     Raises:
-        TextError: Nothing to read, or something that cannot be decoded.
+        TextError: Nothing to read, something that cannot be decoded, or a file that changed meanwhile.
         ConfigError: The encoding or the document pattern is not valid.
     """
     config = replace(config, encoding=check_encoding(config.encoding))
@@ -113,16 +125,19 @@ def open_corpus(sources: list[Source], config: TextConfig) -> Corpus:
         raise ConfigError(
             "`--encoding` has no meaning with `--symbols bytes`: the bytes are taken as they are"
         )
-    folder = cache_dir() / "encoded"
-    if all(source.path is not None for source in sources):
-        cached = load_corpus(_key([_digest(source) for source in sources], config))
+    expected = None
+    if all(source.can_be_read_again for source in sources):
+        expected = _key([_digest(source) for source in sources], config)
+        cached = load_corpus(expected)
         if cached is not None:
             return cached
+    folder = cache_dir() / "encoded"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="part-") as part:
-            key = _write(Path(part), sources, config, splitter)
-            _move(Path(part), folder / key)
+        with part_folder(folder) as part:
+            key = _write(part, sources, config, splitter)
+            if expected not in (None, key):
+                raise changed_while_read("the text")
+            _move(part, folder / key)
     except OSError as error:
         raise TextError(
             f"cannot write the encoded text below `{folder}`: {error.strerror}",
@@ -148,11 +163,10 @@ def load_corpus(key: str) -> Corpus | None:
 
 
 def _digest(source: Source) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
-    for piece in read_bytes(source):
-        digest.update(piece)
-        size += len(piece)
-    return {"name": source.name, "bytes": size, "sha256": digest.hexdigest()}
+    digest = _Digest()
+    for _ in digest.of(read_bytes(source)):
+        pass
+    return digest.to_json(source.name)
 
 
 def _key(digests: list[dict[str, Any]], config: TextConfig) -> str:
@@ -176,26 +190,18 @@ def _move(part: Path, target: Path) -> None:
     except OSError:
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
-    part.mkdir()  # for TemporaryDirectory to remove
 
 
-def _write(part: Path, sources: list[Source], config: TextConfig, splitter: Any) -> str:
+def _write(part: Path, sources: list[Source], config: TextConfig, splitter: Splitter) -> str:
     """Encode every source into ``part`` and return the key of what was read."""
-    table = _PlaceTable()
-    digests = []
-    raw = part / "raw"
-    with raw.open("wb") as out:
-        for source in sources:
-            digest = hashlib.sha256()
-            counted = _counting(read_bytes(source), digest, size := [0])
-            _encode(counted, source.name, config, splitter, table, out)
-            digests.append({"name": source.name, "bytes": size[0], "sha256": digest.hexdigest()})
-    if table.characters == 0:
-        names = ", ".join(f"`{source.name}`" for source in sources[:3])
-        raise TextError(f"there is no text in {names}", "an empty file teaches nothing")
-    table.finish(raw, part / "places.npy")
-    raw.unlink()
-    np.save(part / "universe.npy", table.universe())
+    digests: list[dict[str, Any]] = []
+    with PlaceTable(part / "places.npy") as table:
+        for starts, symbols in batched(_pieces(sources, config, splitter, digests)):
+            table.write(starts, symbols)
+        if table.characters == 0:
+            names = ", ".join(f"`{source.name}`" for source in sources[:3])
+            raise TextError(f"there is no text in {names}", "an empty file teaches nothing")
+        np.save(part / "universe.npy", table.finish())
     key = _key(digests, config)
     info = {"format": FORMAT, "key": key, "kind": config.symbols, "sources": digests}
     info |= {"sha256": _common_hash(digests), "characters": table.characters, "documents": table.documents}
@@ -203,77 +209,30 @@ def _write(part: Path, sources: list[Source], config: TextConfig, splitter: Any)
     return key
 
 
-def _counting(pieces: Iterable[bytes], digest: Any, size: list[int]) -> Iterator[bytes]:
-    for piece in pieces:
-        digest.update(piece)
-        size[0] += len(piece)
-        yield piece
+def _pieces(
+    sources: list[Source], config: TextConfig, splitter: Splitter, digests: list[dict[str, Any]]
+) -> Iterator[Piece]:
+    """Yield the text of every source, cut into documents; note what was read in ``digests``."""
+    # latin-1 gives every byte one character, so the same splitters serve bytes
+    encoding = "latin-1" if config.symbols == "bytes" else config.encoding
+    for source in sources:
+        digest = _Digest()
+        yield from splitter(decode(digest.of(read_bytes(source)), encoding, config.newlines, source.name))
+        digests.append(digest.to_json(source.name))
 
 
-def _encode(
-    pieces: Iterable[bytes], name: str, config: TextConfig, splitter: Any, table: _PlaceTable, out: BinaryIO
-) -> None:
-    if config.symbols == "bytes":
-        # latin-1 gives every byte one character, so the same splitters serve bytes
-        texts: Iterable[str] = decode(pieces, "latin-1", config.newlines, name)
-    else:
-        texts = decode(pieces, config.encoding, config.newlines, name)
-    for batch in _batched(splitter(texts)):
-        table.write(batch, out)
-
-
-def _batched(pieces: Iterable[Piece], characters: int = 1 << 20) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece[1])
-        if size >= characters:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-class _PlaceTable:
-    """Gives every new symbol the next place, and writes places as uint32 until the size is known."""
+class _Digest:
+    """The hash and the size of what passes through."""
 
     def __init__(self) -> None:
-        self._place = np.full(MAX_CODE_POINT + 2, -1, dtype=np.int32)
-        self._place[0] = 0
-        self._symbols = [-1]
-        self.characters = 0
-        self.documents = 0
+        self._hash = hashlib.sha256()
+        self._bytes = 0
 
-    def write(self, batch: list[Piece], out: BinaryIO) -> None:
-        symbols = symbols_of("".join(text for _, text in batch), "chars").astype(np.int64)
-        self.characters += len(symbols)
-        lengths = np.cumsum([0, *(len(text) for _, text in batch)])[:-1]
-        starts = lengths[np.array([new for new, _ in batch], dtype=bool)]
-        self.documents += len(starts)
-        shifted = np.insert(symbols + 1, starts, 0)
-        places = self._place[shifted]
-        if (places < 0).any():
-            self._admit(shifted[places < 0])
-            places = self._place[shifted]
-        out.write(places.astype("<u4").tobytes())
+    def of(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._hash.update(piece)
+            self._bytes += len(piece)
+            yield piece
 
-    def _admit(self, shifted: np.ndarray) -> None:
-        values, first = np.unique(shifted, return_index=True)
-        for value in values[np.argsort(first)]:
-            self._place[value] = len(self._symbols)
-            self._symbols.append(int(value) - 1)
-
-    def universe(self) -> np.ndarray:
-        return np.array(self._symbols, dtype=np.int64)
-
-    def finish(self, raw: Path, target: Path) -> None:
-        """Rewrite the places in the smallest type that holds them."""
-        wide = np.memmap(raw, dtype="<u4", mode="r")
-        dtype = np.min_scalar_type(len(self._symbols) - 1)
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": wide.shape}
-        # written, not mapped: a disk that fills up then is an error and not a signal
-        with target.open("wb") as narrow:
-            np.lib.format.write_array_header_1_0(narrow, header)
-            for start in range(0, len(wide), PIECE):
-                narrow.write(wide[start : start + PIECE].astype(dtype).tobytes())
+    def to_json(self, name: str) -> dict[str, Any]:
+        return {"name": name, "bytes": self._bytes, "sha256": self._hash.hexdigest()}

@@ -5,16 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
+
 from charrnn.errors import ConfigError, TextError
+from charrnn.text.vocabulary import symbols_of
 
-Piece = tuple[bool, str]
-"""Whether a new document begins here, and the characters that follow."""
+Piece = tuple[np.ndarray, np.ndarray]
+"""Positions at which a new document begins, (D,), and the code points of a stretch of text, (N,)."""
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+LINE_FEED, CARRIAGE_RETURN = 10, 13
+_SPACES = np.zeros(0x3002, dtype=bool)
+_SPACES[[point for point in range(0x3001) if chr(point).isspace()]] = True
+_MATCHES = 1 << 12
+"""Matches of a pattern that are handed on together."""
 
 
 def document_splitter(mode: str) -> Callable[[Iterable[str]], Iterator[Piece]]:
     """Return the function that cuts the text of one file into documents.
+
+    All but a pattern, which may match anything, hold no more in memory than a few pieces and one line.
 
     Args:
         mode: ``files``, ``lines``, ``blank``, or a regular expression whose every match is a document.
@@ -35,49 +44,76 @@ def document_splitter(mode: str) -> Callable[[Iterable[str]], Iterator[Piece]]:
 
 
 def _files(pieces: Iterable[str]) -> Iterator[Piece]:
-    starts = True
+    starts = np.zeros(1, dtype=np.int64)
     for piece in pieces:
         if piece:
-            yield starts, piece
-            starts = False
+            yield starts, symbols_of(piece, "chars")
+            starts = starts[:0]
 
 
-def _whole_lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Yield lines with their ends, joined across pieces."""
-    rest = ""
+def _whole_lines(pieces: Iterable[str]) -> Iterator[np.ndarray]:
+    """Yield the code points of whole lines, joined across pieces."""
+    rest: list[str] = []
     for piece in pieces:
-        lines = _LINE.findall(rest + piece)
-        rest = lines.pop() if lines and not lines[-1].endswith("\n") else ""
-        yield from lines
-    if rest:
-        yield rest
+        cut = piece.rfind("\n") + 1
+        if cut:
+            yield symbols_of("".join([*rest, piece[:cut]]), "chars")
+            rest = []
+        rest.append(piece[cut:])
+    if last := "".join(rest):
+        yield symbols_of(last, "chars")
+
+
+def _line_starts(symbols: np.ndarray) -> np.ndarray:
+    ends = np.flatnonzero(symbols == LINE_FEED) + 1
+    return np.concatenate([[0], ends[ends < len(symbols)]])
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[Piece]:
     """Every line that is not empty, with its line end, which the model learns as the end."""
-    for line in _whole_lines(pieces):
-        if line.strip("\r\n"):
-            yield True, line
+    for symbols in _whole_lines(pieces):
+        starts = _line_starts(symbols)
+        filled = np.logical_or.reduceat((symbols != LINE_FEED) & (symbols != CARRIAGE_RETURN), starts)
+        if not filled.all():
+            lengths = np.diff(starts, append=len(symbols))
+            symbols = symbols[np.repeat(filled, lengths)]
+            starts = np.cumsum(lengths[filled]) - lengths[filled]
+        if len(symbols):
+            yield starts, symbols
 
 
 def _blank_blocks(pieces: Iterable[str]) -> Iterator[Piece]:
     """Blocks of lines; blank lines belong to the block before them, at the beginning to the first."""
-    starts, blank, seen = True, False, False
-    for line in _whole_lines(pieces):
-        is_blank = not line.strip()
-        if not is_blank and blank and seen:
-            starts = True
-        yield starts, line
-        starts, blank, seen = False, is_blank, seen or not is_blank
+    first, blank, seen = True, False, False
+    for symbols in _whole_lines(pieces):
+        starts = _line_starts(symbols)
+        filled = ~np.logical_and.reduceat(_SPACES.take(symbols, mode="clip"), starts)
+        after_blank = np.concatenate([[blank], ~filled[:-1]])
+        after_text = np.concatenate([[seen], np.logical_or.accumulate(filled)[:-1] | seen])
+        begins = filled & after_blank & after_text
+        begins[0] |= first
+        yield starts[begins], symbols
+        first, blank, seen = False, not filled[-1], bool(seen or filled.any())
 
 
 def _matches(pieces: Iterable[str], pattern: re.Pattern[str]) -> Iterator[Piece]:
-    found = False
+    found: list[str] = []
+    some = False
     for match in pattern.finditer("".join(pieces)):
         if match.group():
-            found = True
-            yield True, match.group()
-    if not found:
+            found.append(match.group())
+            some = True
+        if len(found) == _MATCHES:
+            yield _joined(found)
+            found = []
+    if found:
+        yield _joined(found)
+    if not some:
         raise TextError(
             f"no document matches `{pattern.pattern}`", "every match of --documents is one document"
         )
+
+
+def _joined(texts: list[str]) -> Piece:
+    lengths = np.array([len(text) for text in texts])
+    return np.cumsum(lengths) - lengths, symbols_of("".join(texts), "chars")

@@ -9,6 +9,8 @@ import gzip
 import importlib
 import io
 import lzma
+import os
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +48,11 @@ class Source:
 
     name: str
     path: Path | None
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether it is a file on a disk, not a pipe."""
+        return self.path is not None and self.path.is_file()
 
 
 def find_sources(texts: Iterable[str]) -> list[Source]:
@@ -104,7 +111,18 @@ def _looks_like_text(path: Path) -> bool:
             head = file.read(8192)
     except OSError as error:
         raise TextError(f"cannot read `{path}`: {error.strerror}") from None
-    return bool(head) and (b"\0" not in head or _decompressor(head) is not None)
+    return bool(head) and (b"\0" not in head or _decompressor(head) is not None or _is_marked_text(head))
+
+
+def _is_marked_text(head: bytes) -> bool:
+    """Return whether a file begins with the mark of UTF-16 or UTF-32 and goes on in it, without a NUL."""
+    encoding = _marked_encoding(head)
+    if encoding is None:
+        return False
+    try:
+        return "\0" not in codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return False
 
 
 def read_bytes(source: Source) -> Iterator[bytes]:
@@ -113,16 +131,30 @@ def read_bytes(source: Source) -> Iterator[bytes]:
     Compression is recognised by the first bytes, so it works for stdin and any file name.
 
     Raises:
-        TextError: The file cannot be read, or its compressed data is damaged.
+        TextError: The file cannot be read, its compressed data is damaged, or it changes meanwhile.
     """
     try:
         with _open(source) as raw:
+            before = _stamp(raw)
             stream = _decompressed(raw)
             while piece := stream.read(PIECE_BYTES):
                 yield piece
+            if _stamp(raw) != before:
+                raise changed_while_read(f"`{source.name}`")
     except _DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error) or "the compressed data ends too early"
         raise TextError(f"cannot read `{source.name}`: {reason}") from None
+
+
+def changed_while_read(what: str) -> TextError:
+    """Return the error for a text that somebody writes to."""
+    return TextError(f"{what} changed while it was read", "start again when nothing writes to it")
+
+
+def _stamp(file: BinaryIO) -> tuple[int, int] | None:
+    """Return the size and the time of the last change of a file; None for a pipe."""
+    found = os.fstat(file.fileno())
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def _open(source: Source) -> BinaryIO:
@@ -183,6 +215,8 @@ def check_encoding(name: str) -> str:
 def decode(pieces: Iterable[bytes], encoding: str, newlines: str, name: str) -> Iterator[str]:
     """Decode pieces of bytes; a byte-order mark at the beginning is dropped.
 
+    What shall be UTF-8 but begins with the mark of UTF-16 or UTF-32 is read as that: no UTF-8 begins so.
+
     Args:
         pieces: The bytes of one document.
         encoding: A text encoding that Python knows.
@@ -192,6 +226,9 @@ def decode(pieces: Iterable[bytes], encoding: str, newlines: str, name: str) -> 
     Raises:
         TextError: A byte cannot be decoded; the hint names the encoding that it looks like.
     """
+    if encoding == "utf-8":
+        head, pieces = _beginning(pieces, len(codecs.BOM_UTF32_LE))
+        encoding = _marked_encoding(head) or encoding
     decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)("strict")
     folder = io.IncrementalNewlineDecoder(None, translate=True) if newlines == "lf" else None
     done = 0
@@ -202,6 +239,22 @@ def decode(pieces: Iterable[bytes], encoding: str, newlines: str, name: str) -> 
             raise _undecodable(error, name, encoding, done, piece) from None
         done += len(piece)
         yield folder.decode(text, final=not piece) if folder else text
+
+
+def _marked_encoding(head: bytes) -> str | None:
+    """Return the encoding whose byte-order mark a text begins with, but for UTF-8's."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
+
+
+def _beginning(pieces: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """Return at least ``size`` bytes, if there are so many, and all pieces again."""
+    rest = iter(pieces)
+    head = b""
+    while len(head) < size and (piece := next(rest, b"")):
+        head += piece
+    return head, chain([head] if head else [], rest)
 
 
 def _undecodable(error: UnicodeDecodeError, name: str, encoding: str, done: int, piece: bytes) -> TextError:

@@ -69,7 +69,7 @@ def make_splits(corpus: Corpus, val_fraction: float, test_fraction: float) -> Sp
 
 def count_characters(corpus: Corpus, part: tuple[int, int]) -> int:
     """Return the number of characters between two positions, boundaries not counted."""
-    return part[1] - part[0] - len(corpus.boundaries(*part))
+    return part[1] - part[0] - corpus.count_boundaries(*part)
 
 
 def _position(boundaries: np.ndarray, characters: int) -> int:

@@ -61,10 +61,11 @@ class Vocabulary:
         Returns:
             Ids, (N,) int64.
         """
-        table = np.full(MAX_CODE_POINT + 2, ESCAPE, dtype=np.int64)
+        # no longer than needed: what lies beyond the last symbol takes the last entry, an escape
+        table = np.full(max(self.symbols) + 3, ESCAPE, dtype=np.int64)
         table[np.asarray(self.symbols, dtype=np.int64) + 1] = np.arange(self.num_special, len(self))
         table[0] = BOUNDARY
-        return table[symbols.astype(np.int64) + 1]
+        return table.take(symbols.astype(np.int64) + 1, mode="clip")
 
     def encode(self, text: str) -> np.ndarray:
         """Return the ids of a text without boundaries, (N,) int64; unknown characters become the escape."""
@@ -111,12 +112,17 @@ class Vocabulary:
 
 
 def symbols_of(text: str, kind: str) -> np.ndarray:
-    """Return the code points or the UTF-8 bytes of a text, (N,)."""
+    """Return the code points or the UTF-8 bytes of a text, (N,), in the smallest unsigned type at hand."""
     if kind == "bytes":
         return np.frombuffer(text.encode("utf-8", "surrogateescape"), dtype=np.uint8)
-    if text.isascii():
-        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    try:
+        return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
+    except UnicodeEncodeError:
+        pass
+    pairs = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), dtype="<u2")
+    if len(pairs) == len(text):
+        return pairs
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def text_of(symbols: np.ndarray, kind: str) -> str:
