@@ -202,7 +202,8 @@ def test_temperature_zero_takes_the_networks_most_probable_symbol(cell):
     network = random_network(LETTERS, cell)
     with torch.no_grad():
         for layer in network.layers:
-            layer.weight_hh_l0.mul_(6)  # so that it does not say the same for ever
+            # so that it does not say the same for ever; a wilder Elman network is chaotic
+            layer.weight_hh_l0.mul_(2 if cell == "elman" else 6)
     expected = greedy(network, 200)
     assert list(islice(speaker(network, temperature=0).ids("", 1), 200)) == expected
     assert len(set(expected)) > 2

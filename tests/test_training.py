@@ -26,6 +26,7 @@ from charrnn.events import (
     SampleEvent,
     StepEvent,
 )
+from charrnn.model.network import Network
 from charrnn.runs import find_checkpoint, load_checkpoint, load_tensors
 from charrnn.training import start
 from charrnn.training.log import EventLog
@@ -216,14 +217,15 @@ def test_best_is_the_checkpoint_with_the_lowest_validation_loss(text, tmp_path):
 
 def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(text, tmp_path, monkeypatch):
     good = tmp_path / "run" / "last" / "model.safetensors"
-    real = torch.nn.functional.cross_entropy
+    real = Network.loss
     calls = {"n": 0}
 
     def poisoned(*args, **kwargs):
         calls["n"] += 1
-        return real(*args, **kwargs) * (math.nan if calls["n"] > 14 else 1.0)
+        loss, state = real(*args, **kwargs)
+        return loss * (math.nan if calls["n"] > 14 else 1.0), state
 
-    monkeypatch.setattr("charrnn.training.trainer.cross_entropy", poisoned)
+    monkeypatch.setattr(Network, "loss", poisoned)
     with pytest.raises(TrainingError, match="diverged") as caught:
         run_events(text, tmp_path / "run")
     assert "--learning-rate" in caught.value.hint

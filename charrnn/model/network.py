@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from charrnn.config import CELLS, ModelConfig
+from charrnn.model import kernels
 from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 from charrnn.model.segments import Segments, cut_at_resets
 from charrnn.text.vocabulary import BOUNDARY
@@ -84,22 +85,29 @@ class Network(nn.Module):
         self, ids: Tensor, state: NetworkState, noise: torch.Generator | None = None
     ) -> tuple[Tensor, NetworkState]:
         """Return the top layer's hidden states, (T, B, H), and the state after the window."""
-        window, state = self._enter(ids, state)
-        after = []
-        for index, layer in enumerate(self.layers):
-            inputs = self._drop(window.inputs, noise) if index else window.inputs
-            window.inputs, layer_state = window.run(layer, inputs, state[index])
+        run, state = self._window(ids, state)
+        hidden, after = None, []
+        for layer, layer_state in zip(self.layers, state, strict=True):
+            inputs = None if hidden is None else self._drop(hidden, noise)
+            hidden, layer_state = run(layer, inputs, layer_state)
             after.append(layer_state)
-        return window.inputs, tuple(after)
+        return hidden, tuple(after)
+
+    def loss(
+        self, ids: Tensor, targets: Tensor, state: NetworkState, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Return the mean cross-entropy of targets, (B, T), in nats; the rest is as for ``forward``."""
+        hidden, state = self.hidden(ids, state, noise)
+        rows, wanted = self._drop(hidden, noise).flatten(0, 1), targets.t().flatten()
+        if kernels.usable(self.config.cell, rows):
+            return kernels.readout_loss(rows, self.readout.weight, self.readout.bias, wanted), state
+        return nn.functional.cross_entropy(self.readout(rows), wanted), state
 
     @torch.no_grad()
     def trace(
         self, ids: Tensor, state: NetworkState, kinds: Collection[str] | None = None
     ) -> tuple[list[dict[str, Tensor]], NetworkState]:
-        """Read a window step by step and return all that every layer did, without gradients.
-
-        With the many rows of an inspection that is faster than to run torch's kernels, which say
-        nothing of gates, and to recompute those from their outputs.
+        """Read a window and return all that every layer did, without gradients.
 
         Args:
             ids: (B, T) int64.
@@ -110,31 +118,40 @@ class Network(nn.Module):
             For each layer the recorded quantities by name, each (T, B, H), and the state after the
             last timestep.
         """
-        window, state = self._enter(ids, state)
-        traces, after = [], []
+        run, state = self._window(ids, state)
+        hidden, traces, after = None, [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
-            trace, layer_after = layer.trace(window.inputs, layer_state, window.reset, kinds)
+            trace, layer_after = run.trace(layer, hidden, layer_state, kinds)
             traces.append(trace)
-            window.inputs = trace["h"]
+            hidden = trace["h"]
             after.append(layer_after)
         return traces, tuple(after)
 
-    def _enter(self, ids: Tensor, state: NetworkState) -> tuple[_Window, NetworkState]:
+    def _window(self, ids: Tensor, state: NetworkState) -> tuple[_NativeWindow | _TorchWindow, NetworkState]:
         reset = ids.t() == BOUNDARY  # (T, B)
         # a reset at the first timestep needs no cut: the state simply starts at zero
         state = tuple(tuple(part * ~reset[0].unsqueeze(1) for part in layer) for layer in state)
-        segments = cut_at_resets(reset) if bool(reset[1:].any()) else None
-        return _Window(self.inputs(ids.t()), reset, segments), state
+        inside = bool(reset[1:].any())
+        if kernels.usable(self.config.cell, self.readout.weight):
+            symbols = None if self.embedding is None else self.embedding.weight
+            resets = reset.to(torch.uint8).contiguous() if inside else None
+            return _NativeWindow(self.config.cell, symbols, ids.t().contiguous(), resets), state
+        return _TorchWindow(self.inputs(ids.t()), reset, cut_at_resets(reset) if inside else None), state
 
     def reference(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         """Read a window step by step in plain PyTorch; arguments and results as in ``forward``."""
+        hidden, state = self.reference_hidden(ids, state)
+        return self.readout(hidden).transpose(0, 1), state
+
+    def reference_hidden(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Return what ``hidden`` does, step by step in plain PyTorch."""
         reset = ids.t() == BOUNDARY
         inputs = self.inputs(ids.t())
         after = []
         for layer, layer_state in zip(self.layers, state, strict=True):
             inputs, layer_state = layer.reference(inputs, layer_state, reset)
             after.append(layer_state)
-        return self.readout(inputs).transpose(0, 1), tuple(after)
+        return inputs, tuple(after)
 
     def step(
         self, ids: Tensor, state: NetworkState, hold: LayerHold = no_hold
@@ -176,18 +193,48 @@ class Network(nn.Module):
         return values * torch.empty_like(values).bernoulli_(keep, generator=noise).div_(keep)
 
 
-@dataclass
-class _Window:
-    """A window on its way up through the layers: ``inputs`` (T, B, ·), ``reset`` (T, B)."""
+@dataclass(frozen=True)
+class _NativeWindow:
+    """A window for the native kernels: the embedding, ``ids`` and ``reset`` (T, B)."""
 
-    inputs: Tensor
+    cell: str
+    symbols: Tensor | None
+    ids: Tensor
+    reset: Tensor | None
+
+    def __call__(self, layer: RecurrentLayer, inputs: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """Run one layer; the first reads the ids instead of inputs (T, B, H)."""
+        return kernels.run_layer(self.cell, layer, *self._source(inputs), state, self.reset)
+
+    def trace(
+        self, layer: RecurrentLayer, inputs: Tensor | None, state: State, kinds: Collection[str] | None
+    ) -> tuple[dict[str, Tensor], State]:
+        """Run one layer and return what it did."""
+        return kernels.trace_layer(self.cell, layer, *self._source(inputs), state, self.reset, kinds)
+
+    def _source(self, inputs: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        return (self.symbols, self.ids) if inputs is None else (inputs, None)
+
+
+@dataclass(frozen=True)
+class _TorchWindow:
+    """A window for torch's kernels: what the first layer reads, (T, B, I), ``reset`` (T, B) and the cuts."""
+
+    first: Tensor
     reset: Tensor
     segments: Segments | None
 
-    def run(self, layer: RecurrentLayer, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Run one layer on torch's kernel, around the resets if there are any."""
+    def __call__(self, layer: RecurrentLayer, inputs: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """Run one layer, around the resets if there are any."""
+        inputs = self.first if inputs is None else inputs
         if self.segments is None:
             return layer.recurrence(inputs, state)
         cut = self.segments
         outputs, ends = layer.recurrence(cut.pack(inputs), tuple(cut.begin(part) for part in state))
         return cut.unpack(outputs), tuple(cut.end(part) for part in ends)
+
+    def trace(
+        self, layer: RecurrentLayer, inputs: Tensor | None, state: State, kinds: Collection[str] | None
+    ) -> tuple[dict[str, Tensor], State]:
+        """Run one layer step by step and return what it did."""
+        return layer.trace(self.first if inputs is None else inputs, state, self.reset, kinds)

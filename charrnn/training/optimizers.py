@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from charrnn.training.updates import AdamW
+
 Groups = list[dict]
 
 
@@ -32,7 +34,7 @@ class OptimizerRecipe:
 
 
 def _adamw(groups: Groups, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, rate, betas=(0.9, 0.99), fused=True)
+    return AdamW(groups, rate, betas=(0.9, 0.99), fused=True)
 
 
 def _adam(groups: Groups, rate: float) -> torch.optim.Optimizer:

@@ -11,8 +11,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
-from torch.nn.utils import clip_grad_norm_
 
 from charrnn.config import OPTIMIZERS, SCHEDULES, Config
 from charrnn.devices import arithmetic
@@ -40,6 +38,7 @@ from charrnn.training.log import EventLog
 from charrnn.training.optimizers import parameter_groups
 from charrnn.training.schedules import warmed_up
 from charrnn.training.state import Counters, load_trainer, save_trainer
+from charrnn.training.updates import clip_gradients
 
 REPORT_STEPS = 10
 """The loss is read, checked and reported every so many steps (and at each of the first ones)."""
@@ -211,11 +210,10 @@ class Trainer:
         noise = self._noise.manual_seed(_mix(training.seed, counters.step))
         self.network.train()
         with arithmetic(self.device, self.precision):
-            logits, state = self.network(ids, self.state, noise)
-            loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
+            loss, state = self.network.loss(ids, targets, self.state, noise)
             self.optimizer.zero_grad()
             loss.backward()
-        norm = clip_grad_norm_(self.network.parameters(), training.grad_clip)
+        norm = clip_gradients(self.network.parameters(), training.grad_clip)
         self.optimizer.step()
         self.state = tuple(tuple(part.detach() for part in layer) for layer in state)
         self._advance()

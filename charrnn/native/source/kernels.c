@@ -1,0 +1,4 @@
+/* Everything that is compiled once per instruction set. */
+#include "recurrence.c"
+#include "update.c"
+#include "sampler.c"
