@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def setting(default: Any, *, allowed: Range | Registry | Iterable[str] | None = 
     return field(default=default, metadata={"allowed": allowed})
 
 
+DOCUMENTS = ("files", "lines", "blank")
+"""The words that say what a document is; all else is a pattern."""
 POSITIVE = Range(0, above=True)
 FRACTION = Range(0, 1, below=True)
 
@@ -303,6 +306,17 @@ def build_config(
     merged |= read_toml(file) if file is not None else {}
     merged |= values or {}
     config = Config().updated(merged)
+    _check_documents(config.text.documents)
     if config.text.val_fraction + config.text.test_fraction >= 1:
         raise ConfigError("`text.val_fraction` and `text.test_fraction` leave nothing to train on")
     return config
+
+
+def _check_documents(mode: str) -> None:
+    """Raise ``ConfigError`` for a known word misspelt, which as a pattern would find only itself."""
+    near = get_close_matches(mode.lower(), DOCUMENTS, n=1) if mode.isalpha() else []
+    if near and mode not in DOCUMENTS:
+        raise ConfigError(
+            f"`text.documents` is `{mode}`, which is neither files, lines nor blank",
+            f"did you mean `{near[0]}`? If it is a pattern, write `(?:{mode})`",
+        )

@@ -119,6 +119,8 @@ TRAIN = cases(
     (["text.txt", "--init-from", "mine", "--symbols", "bytes"], "trained on chars", None),
     (["text.txt", "--documents", "("], "`(` is no valid regular expression", "files, lines or blank"),
     (["text.txt", "--documents", "nosuch"], "no document matches `nosuch`", "--documents"),
+    (["text.txt", "--documents", "line"], "`text.documents` is `line`", "did you mean `lines`?"),
+    (["text.txt", "--documents", "Blank"], "`text.documents` is `Blank`", "did you mean `blank`?"),
     (["text.txt", "--encoding", "utf-9"], "unknown encoding `utf-9`", "cp1252"),
     (["text.txt", "--encoding", "base64"], "unknown encoding `base64`", "cp1252"),
     (["text.txt", "--encoding", "cp1252", "--symbols", "bytes"], "--encoding", None),

@@ -365,3 +365,43 @@ def test_many_samples_are_made_one_after_the_other(folder):
         "sample", "small", "--count", "1000000000", "--length", "1", redirect="| head -c 20"
     )
     assert len(out) == 20
+
+
+@pytest.mark.parametrize("module", ["typer", "rich.console", "charrnn.training", "torch.nn", "numpy.linalg"])
+def test_ctrl_c_while_the_program_starts_is_one_line(folder, module):
+    """The interrupt comes at a place that is certain: when a module is first imported."""
+    script = (
+        "import builtins, os, signal, sys\n"
+        "from charrnn.__main__ import main\n"
+        "real = builtins.__import__\n"
+        "def hooked(name, *more):\n"
+        f"    if name.startswith({module!r}) and {module!r} not in sys.modules:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *more)\n"
+        "builtins.__import__ = hooked\n"
+        "sys.argv = ['charrnn', 'train', 'harbour.txt', '--steps', '1']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_training_goes_on_when_nothing_can_be_said(folder):
+    options = ["harbour.txt", "--steps", "3", "--preset", "tiny", "--overwrite", "--run"]
+    assert program("train", *options, "full", redirect="2> /dev/full")[:2] == (0, b"runs/full\n")
+    command = [sys.executable, "-m", "charrnn", "train", *options, "gone"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stderr.close()
+        assert process.stdout.read() == b"runs/gone\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such pipes there")
+def test_reader_that_leaves_is_no_error(folder):
+    command = [sys.executable, "-m", "charrnn", "sample", "small", "--length", "200000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert len(process.stdout.read(5)) == 5
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -71,3 +73,32 @@ def write_out(text: str, painted: bool = False) -> None:
         raise  # the reader has gone: the program ends quietly
     except OSError as error:
         raise CharrnnError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def silence_stdout() -> None:
+    """Send what may still be on its way to stdout nowhere, after its reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def unfailing(stream: TextIO) -> TextIO:
+    """Return a stream to the same place that drops what cannot be written there.
+
+    Notices and progress go to stderr: a full disk or a closed terminal behind it shall not end a training.
+    """
+    if sys.platform == "win32" and stream.isatty():  # a console there takes text, not bytes
+        return stream
+    raw = io.BufferedWriter(_Unfailing(stream.fileno(), "wb", closefd=False))
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
+
+
+class _Unfailing(io.FileIO):
+    """A file that takes everything and fails at nothing."""
+
+    def write(self, data: Any) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return len(data) if written is None else written

@@ -11,7 +11,8 @@ from typer.core import TyperGroup
 
 import charrnn
 from charrnn.cli import corpora, doctor, evaluate, inspect, runs, sample, train
-from charrnn.cli.console import report_error
+from charrnn.cli.console import report_error, silence_stdout, unfailing
+from charrnn.cli.interrupts import INTERRUPTED, raised_on_interrupt
 from charrnn.errors import CharrnnError
 
 
@@ -20,7 +21,8 @@ class Boundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with raised_on_interrupt():
+                return super().invoke(ctx)
         except CharrnnError as error:
             report_error(error)
             raise typer.Exit(1) from None
@@ -30,8 +32,9 @@ class Boundary(TyperGroup):
             hint = "make the network or the batch smaller: `--hidden-size`, `--num-layers`, `--batch-size`"
             report_error(CharrnnError("there is not enough memory for this", hint))
             raise typer.Exit(1) from None
-        except BrokenPipeError:
-            raise  # the reader has gone: the program ends quietly
+        except BrokenPipeError:  # the reader has gone: the program ends quietly, as if by SIGPIPE
+            silence_stdout()
+            raise typer.Exit(141) from None
         except OSError as error:
             if error.filename is not None:
                 raise
@@ -39,7 +42,7 @@ class Boundary(TyperGroup):
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)  # noqa: T201
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -85,6 +88,8 @@ def _prepare_streams() -> None:
     """Make results UTF-8 in pipes and files, and never an error for a letter that a terminal lacks."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    else:
+        sys.stderr = unfailing(sys.stderr)
     if sys.stdout is None:
         report_error(CharrnnError("standard output is closed", "there is nowhere to write results to"))
         raise SystemExit(1)

@@ -1,0 +1,46 @@
+"""Ctrl-C before, while and after a command works: one line and exit code 130, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+INTERRUPTED = 130
+
+
+def leave(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
+    """End the program at once: there is nothing to put away."""
+    with suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def leave_on_interrupt() -> None:
+    """Have Ctrl-C end the program at once, unless whoever started it wants it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave)
+
+
+@contextmanager
+def raised_on_interrupt() -> Iterator[None]:
+    """Have Ctrl-C raise ``KeyboardInterrupt`` meanwhile, where it would end the program at once."""
+    if signal.getsignal(signal.SIGINT) is not leave:
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, leave)
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    # a package of compiled code that is interrupted while it is imported reports something else, or dies
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            leave()
+        frame = frame.f_back
+    raise KeyboardInterrupt
