@@ -22,6 +22,9 @@ CELLS: Registry = Registry(
         "gru": "charrnn.model.cells.gru:GRU",
         "elman": "charrnn.model.cells.elman:Elman",
         "elman_relu": "charrnn.model.cells.elman:ElmanReLU",
+        "jordan": "charrnn.model.cells.jordan:Jordan",
+        "mingru": "charrnn.model.cells.mingru:MinGRU",
+        "minlstm": "charrnn.model.cells.minlstm:MinLSTM",
     },
 )
 OPTIMIZERS: Registry = Registry(
@@ -109,7 +112,7 @@ class ModelConfig:
     dropout: float | None = setting(None, allowed=FRACTION)
     """Share of layer outputs set to zero while training, between layers and before the readout."""
     forget_bias: float = setting(1.0, allowed=Range(-100, 100))
-    """First value of the LSTM's forget-gate bias."""
+    """First value of the forget-gate bias of LSTM and minLSTM."""
 
 
 @dataclass(frozen=True)

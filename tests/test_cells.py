@@ -1,9 +1,13 @@
-"""Every cell: its plain-PyTorch definition against torch.nn, and the fast path against the definition."""
+"""Every cell: its plain-PyTorch definition against torch.nn or a slow loop, its fast path against that."""
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
+from slow_cells import OUTPUTS, SlowJordan, SlowMinGRU, SlowMinLSTM
 from torch import nn
 
 from charrnn.config import CELLS, ModelConfig
@@ -15,6 +19,9 @@ OTHER = {
     "gru": lambda i, h: nn.GRU(i, h),
     "elman": lambda i, h: nn.RNN(i, h),
     "elman_relu": lambda i, h: nn.RNN(i, h, nonlinearity="relu"),
+    "jordan": SlowJordan,
+    "mingru": SlowMinGRU,
+    "minlstm": SlowMinLSTM,
 }
 
 
@@ -35,9 +42,12 @@ def assert_same(first, second, tolerance=1e-10):
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
 @pytest.mark.parametrize(("size", "hidden", "batch", "length"), [(5, 7, 3, 11), (1, 1, 1, 1), (13, 33, 2, 5)])
-def test_reference_equals_torch(cell, size, hidden, batch, length):
+def test_reference_equals_an_independent_layer(cell, size, hidden, batch, length):
     torch.manual_seed(0)
-    layer = CELLS[cell](size, hidden).double()
+    # the first of two: the last layer may share weights with the network's readout
+    layer = (
+        Network(ModelConfig(cell, hidden, 2, embedding_size=size, dropout=0.0), OUTPUTS).layers[0].double()
+    )
     other = OTHER[cell](size, hidden).double()
     other.load_state_dict(layer.state_dict())
     inputs = torch.randn(length, batch, size, dtype=torch.float64)
@@ -166,3 +176,37 @@ def test_dropout_keeps_the_mean():
     dropped = network._drop(values, torch.Generator().manual_seed(0))
     assert sorted(dropped.unique().tolist()) == pytest.approx([0.0, 4 / 3])
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_jordan_is_fed_the_probabilities_that_the_network_gave():
+    """A whole network in numpy, from the equations, documents included; double precision."""
+    network, ids, _ = network_and_window("jordan", 0.15, layers=1, length=29)
+    w = {name: value.detach().numpy() for name, value in network.named_parameters()}
+    read, heard = w["layers.0.weight_ih_l0"], w["layers.0.weight_yh_l0"]
+    found, _ = network(ids, network.initial_state(len(ids)))
+    for row, logits in zip(ids.tolist(), found.detach().numpy(), strict=True):
+        said, units = np.exp(w["readout.bias"]), np.zeros(11)
+        for t, symbol in enumerate(row):
+            if symbol == 0:
+                said, units = np.exp(w["readout.bias"]), np.zeros(11)
+            units = 0.5 * units + said / said.sum()
+            h = np.tanh(read[:, symbol] + w["layers.0.bias_ih_l0"] + heard @ units)
+            np.testing.assert_allclose(logits[t], w["readout.weight"] @ h + w["readout.bias"], rtol=1e-10)
+            said = np.exp(logits[t])
+
+
+def test_a_jordan_networks_shared_readout_is_counted_and_saved_once():
+    network = Network(ModelConfig("jordan", 6, 2, 0, 0.0), 9)
+    names = set(network.state_dict())
+    assert {name for name in names if "outputs" in name} == {
+        "layers.0.outputs.weight",
+        "layers.0.outputs.bias",
+    }
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        copied.readout.weight.mul_(3.0)
+    ids = torch.randint(1, 9, (2, 5), generator=torch.Generator().manual_seed(0))
+    state = network.initial_state(2)
+    before = network(ids, state)[1][1][1]
+    assert not torch.allclose(copied(ids, state)[1][1][1], before)  # its own readout is what it hears
+    torch.testing.assert_close(network(ids, state)[1][1][1], before, rtol=0, atol=0)

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from charrnn.cli.main import app
-from charrnn.config import ModelConfig
+from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import InspectionError
 from charrnn.inspection import examples as module
 from charrnn.inspection.examples import Examples, Match, Overlap, _best_of, all_on, find_examples, switched
@@ -104,7 +104,7 @@ def test_a_window_is_on_where_all_of_it_is(length):
     assert len(all_on(bits[:2], 5)) == 0
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+@pytest.mark.parametrize("cell", list(CELLS))
 def test_bits_say_which_neurons_are_on(cell):
     whole = subject(cell=cell)
     neurons = all_neurons(whole.network, whole.network.layers[0].neuron_kind)

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from charrnn.cli.main import app
-from charrnn.config import ModelConfig
+from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import InspectionError
 from charrnn.inspection import gates as module
 from charrnn.inspection.gates import MAX_TAU, Gate, GateFindings, Gates, Timescale, find_gates, read_gates
@@ -151,6 +151,25 @@ def test_the_timescale_of_a_constant_gate_is_known(value, tau):
     np.testing.assert_allclose(found.timescales[0].static, tau, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("value", "tau"), [(0.5, 1.44), (0.9, 9.49), (0.999, 999.5)])
+@pytest.mark.parametrize("cell", ["mingru", "minlstm"])
+def test_the_timescale_of_a_constant_gate_that_sees_no_state_is_known(cell, value, tau):
+    network = make_network(cell, 2)
+    # an LSTM's i and f are shared out: f = ½ / (½ + σ(b)) where only the bias b of i is not 0
+    of_i = 0.5 * (1 - value) / value
+    logit = float(np.log(value / (1 - value)) if cell == "mingru" else np.log(of_i / (1 - of_i)))
+    with torch.no_grad():
+        for parameter in network.layers.parameters():
+            parameter.zero_()
+        for layer in network.layers:
+            layer.bias_ih_l0[:HIDDEN] = logit
+    found, _ = read_gates(network, TABLE, PIECES)
+    assert [t.gate for t in found.timescales] == [{"mingru": "z", "minlstm": "f"}[cell]] * 2
+    for timescale in found.timescales:
+        np.testing.assert_allclose(timescale.tau, tau, rtol=2e-3)
+        np.testing.assert_allclose(timescale.static, tau, rtol=2e-3)
+
+
 @pytest.mark.parametrize(("bias", "tau"), [(200.0, MAX_TAU), (-200.0, pytest.approx(1 / 87.5, rel=0.01))])
 def test_a_gate_of_exactly_one_or_zero_stays_finite(bias, tau):
     network = make_network("lstm")
@@ -171,7 +190,7 @@ def test_memory_does_not_grow_with_the_text(monkeypatch):
     assert len(sizes) == 18 and max(sizes) == 50
 
 
-@pytest.mark.parametrize("cell", ["elman", "elman_relu"])
+@pytest.mark.parametrize("cell", [name for name in CELLS if not CELLS[name].gate_names])
 def test_a_cell_without_gates_is_refused(cell):
     with pytest.raises(InspectionError, match=f"`{cell}` has no gates"):
         find_gates(subject(cell))

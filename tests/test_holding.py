@@ -66,6 +66,9 @@ ENDS = {
     "gru": {"h": (-1, 1), "r": (0, 1), "z": (0, 1), "n": (-1, 1)},
     "elman": {"h": (-1, 1)},
     "elman_relu": {"h": (0, 1e6)},
+    "jordan": {"h": (-1, 1), "s": (-1e6, 1e6)},
+    "mingru": {"h": (0, 1e6), "z": (0, 1)},
+    "minlstm": {"h": (0, 1e6), "i": (0, 1), "f": (0, 1)},
 }
 
 
@@ -75,7 +78,7 @@ def test_every_kind_of_every_cell_has_its_range(cell):
     for kind, (low, high) in ENDS[cell].items():
         for inside in (low, high, (low + high) / 2):
             assert parse(f"L1.{kind}0={inside}", cell=cell)[0].value == inside
-        for outside in (low - 0.001, high * 1.001, "nan", "inf", "-inf", "1e400"):
+        for outside in (low - 0.001 * (high - low), high * 1.001, "nan", "inf", "-inf", "1e400"):
             with pytest.raises(
                 InspectionError, match=rf"`L1.{kind}0` cannot be held at `{outside}`"
             ) as caught:

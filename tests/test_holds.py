@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from slow_cells import SlowMinGRU, SlowMinLSTM
 from torch.nn.functional import cross_entropy
 
 from charrnn.config import CELLS, ModelConfig
@@ -15,6 +16,7 @@ from charrnn.model.network import Network
 from charrnn.text.vocabulary import BOUNDARY
 
 VOCAB, HIDDEN = 7, 5
+SLOW = {"mingru": SlowMinGRU, "minlstm": SlowMinLSTM}
 
 
 def make_network(cell="lstm", layers=2, embedding=3):
@@ -44,23 +46,36 @@ def slow_losses(network, ids, held):
         for t, symbol in enumerate([BOUNDARY, *symbols[:-1]], start=-1):
             x = network.inputs(torch.tensor(symbol))
             for number, layer in enumerate(network.layers, start=1):
-                own = {kind: [h for h in held if (h.layer, h.kind) == (number, kind)] for kind in "hcifgorzn"}
-                x = slow_step(network.config.cell, layer, x, states[number - 1], own, row, t)
+                own = {
+                    kind: [h for h in held if (h.layer, h.kind) == (number, kind)] for kind in "hcsifgorzn"
+                }
+                x = slow_step(network, layer, x, states[number - 1], own, row, t)
             if t >= 0:
                 nats.append(cross_entropy(network.readout(x)[None], ids[row, t + 1][None]))
         out.append(torch.stack(nats))
     return torch.stack(out)
 
 
-def slow_step(cell, layer, x, state, own, row, t):
-    a = layer.weight_ih_l0 @ x + layer.bias_ih_l0
-    u = layer.weight_hh_l0 @ state[0] + layer.bias_hh_l0
+def slow_step(network, layer, x, state, own, row, t):
+    cell = network.config.cell
 
     def kept(kind, values):
         for one in own[kind]:
             overwritten(one, values, row, t)
         return values
 
+    if cell in SLOW:
+        slow = SLOW[cell](layer.input_size, HIDDEN)
+        slow.load_state_dict(layer.state_dict())
+        state[0] = slow.advance(x, state[0], kept)
+        return state[0]
+    a = layer.weight_ih_l0 @ x + layer.bias_ih_l0
+    if cell == "jordan":
+        said = (layer.outputs or network.readout)(state[0]).softmax(-1)
+        state[1] = kept("s", 0.5 * state[1] + layer.weight_yh_l0 @ said)
+        state[0] = kept("h", torch.tanh(a + state[1]))
+        return state[0]
+    u = layer.weight_hh_l0 @ state[0] + layer.bias_hh_l0
     if cell == "lstm":
         i, f, g, o = (a + u).split(HIDDEN)
         i, f, o = (kept(n, torch.sigmoid(v)) for n, v in (("i", i), ("f", f), ("o", o)))
@@ -82,7 +97,7 @@ def kinds_of(cell):
     return dict.fromkeys((*layer.state_names, *layer.gate_names))
 
 
-CASES = [(cell, kind) for cell in ("lstm", "gru", "elman", "elman_relu") for kind in kinds_of(cell)]
+CASES = [(cell, kind) for cell in CELLS for kind in kinds_of(cell)]
 
 
 @torch.no_grad()
@@ -124,7 +139,7 @@ def test_values_that_change_with_row_and_time(length):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+@pytest.mark.parametrize("cell", list(CELLS))
 def test_holding_nothing_changes_no_bit(cell):
     network, ids = make_network(cell), make_ids()
     state = bare = network.initial_state(len(ids))

@@ -27,6 +27,9 @@ KINDS = {
     "gru": ("h", "r", "z", "n"),
     "elman": ("h",),
     "elman_relu": ("h",),
+    "jordan": ("h", "s"),
+    "mingru": ("h", "z"),
+    "minlstm": ("h", "i", "f"),
 }
 
 
@@ -65,7 +68,12 @@ def gru_gates(layer, inputs, state):
     return {"r": r, "z": z, "n": (read[2] + r * kept[2]).tanh()}
 
 
-GATES = {"lstm": lstm_gates, "gru": gru_gates}
+def min_gates(layer, inputs, state):
+    rows = (layer.weight_ih_l0 @ inputs + layer.bias_ih_l0).view(-1, HIDDEN)[:-1].sigmoid()
+    return {"z": rows[0]} if len(rows) == 1 else {"i": rows[0] / rows.sum(0), "f": rows[1] / rows.sum(0)}
+
+
+GATES = {"lstm": lstm_gates, "gru": gru_gates, "mingru": min_gates, "minlstm": min_gates}
 
 
 def slow_values(network, text):
@@ -81,9 +89,9 @@ def slow_values(network, text):
             before = tuple(part[None] for part in states[index])
             states[index] = tuple(part[0] for part in layer.step(layer.gate_input(inputs)[None], before))
             inputs = states[index][0]
-            quantities["h"] = inputs
-            if len(states[index]) > 1:
-                quantities["c"] = states[index][1].tanh()
+            quantities |= zip(layer.state_names, states[index], strict=True)
+            if "c" in quantities:
+                quantities["c"] = quantities["c"].tanh()
             row.append(quantities)
         values.append(row)
     return values[1:]

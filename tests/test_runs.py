@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 
 from charrnn import files
-from charrnn.config import Config, ModelConfig
+from charrnn.config import CELLS, Config, ModelConfig
 from charrnn.errors import CheckpointError, RunError
 from charrnn.files import write_atomically
 from charrnn.model.network import Network
@@ -269,7 +269,7 @@ def test_directory_where_a_checkpoint_should_be_is_an_error_not_a_crash():
 # -- there and back -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+@pytest.mark.parametrize("cell", list(CELLS))
 @pytest.mark.parametrize("embedding", [0, 3])
 def test_checkpoint_comes_back_exactly(cell, embedding):
     config = replace(CONFIG, model=replace(CONFIG.model, cell=cell, embedding_size=embedding))

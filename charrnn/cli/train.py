@@ -57,7 +57,10 @@ def train(
     ] = None,
     epochs: Annotated[str | None, _flag("--epochs", "Passes over the training text.", "F", "Budget")] = None,
     steps: Annotated[str | None, _flag("--steps", "Optimizer steps.", "N", "Budget")] = None,
-    cell: Annotated[str | None, _flag("--cell", "lstm, gru, elman or elman_relu.", "C", "Model")] = None,
+    cell: Annotated[
+        str | None,
+        _flag("--cell", "lstm, gru, elman, elman_relu, jordan, mingru or minlstm.", "C", "Model"),
+    ] = None,
     hidden_size: Annotated[str | None, _flag("--hidden-size", "Neurons per layer.", "N", "Model")] = None,
     num_layers: Annotated[str | None, _flag("--num-layers", "Recurrent layers.", "N", "Model")] = None,
     dropout: Annotated[str | None, _flag("--dropout", "Share of outputs set to zero.", "F", "Model")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorded, Recorder, all_neurons
 from charrnn.inspection.subject import Subject
+from charrnn.model.cells.base import RecurrentLayer
 from charrnn.model.network import Network
 
 SIGMOID_BOUNDS = (0.1, 0.9)
@@ -78,7 +80,7 @@ class Timescale:
         layer: From 1.
         gate: The gate that keeps.
         tau: ``-1 / mean(ln gate)``, characters until what was stored has faded to 1/e, (H,).
-        static: ``-1 / ln sigmoid(bias)``, what the gate's bias alone would give, (H,) (Mahto et al. 2021).
+        static: ``-1 / ln gate`` where the biases alone decide, (H,) (Mahto et al. 2021).
     """
 
     layer: int
@@ -232,7 +234,7 @@ def _gates(network: Network, names: Sequence[str], means: np.ndarray) -> Gates:
     ]
     keeping = [(i, name) for i, name in enumerate(names) if name in KEEPING_GATES]
     timescales = [
-        Timescale(layer + 1, name, timescale(log[i, layer]), _static(network.layers[layer], i))
+        Timescale(layer + 1, name, timescale(log[i, layer]), _static(network.layers[layer], name))
         for layer in range(layers)
         for i, name in keeping
     ]
@@ -244,11 +246,13 @@ def timescale(mean_log: np.ndarray) -> np.ndarray:
     return 1.0 / np.maximum(-mean_log, 1.0 / MAX_TAU)
 
 
-def _static(layer: Any, gate: int) -> np.ndarray:
-    """Return the timescale that follows from the sum of a gate's two biases alone, (H,)."""
-    rows = slice(gate * layer.hidden_size, (gate + 1) * layer.hidden_size)
-    bias = (layer.bias_ih_l0[rows] + layer.bias_hh_l0[rows]).detach().cpu().double()
-    return timescale(torch.nn.functional.logsigmoid(bias).numpy())
+def _static(layer: RecurrentLayer, gate: str) -> np.ndarray:
+    """Return the timescale of a gate at an input and a state of zeros: what its biases alone give, (H,)."""
+    layer = copy.deepcopy(layer).cpu().double()
+    inputs = torch.zeros(1, 1, layer.input_size, dtype=torch.float64)
+    with torch.no_grad():
+        traces, _ = layer.trace(inputs, layer.zero_state(1), torch.zeros(1, 1, dtype=torch.bool), {gate})
+    return timescale(traces[gate].log().flatten().numpy())
 
 
 def _largest(values: np.ndarray, layer: int, kind: str, count: int) -> list[tuple[str, float]]:

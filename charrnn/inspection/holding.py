@@ -87,6 +87,4 @@ def _number(word: str) -> float:
 
 
 def _range(network: Network, kind: str) -> tuple[float, float]:
-    if kind == "h" and network.config.cell == "elman_relu":
-        return 0, 1e6
-    return RANGES.get(kind, (-1, 1))
+    return network.layers[0].ranges.get(kind) or RANGES.get(kind, (-1, 1))

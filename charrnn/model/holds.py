@@ -196,6 +196,8 @@ class _Runner:
         self, block: _Block, layer: RecurrentLayer, values: Tensor, state: State
     ) -> tuple[Tensor, State]:
         gate_input = layer.gate_input(values)
+        if gate_input.ndim == 3:  # below this layer nothing is held; gates need their copies even so
+            gate_input = gate_input.unsqueeze(1).expand(-1, self.copies, -1, -1)
         outputs = []
         for t in range(len(values)):
             state = layer.step(gate_input[t], state, block)

@@ -53,6 +53,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(cell(width, hidden) for width in widths)
         self.readout = nn.Linear(hidden, vocab_size)
         for layer in self.layers:
+            layer.connect(self.readout, layer is self.layers[-1])
             layer.initialise(config.forget_bias)
 
     @property
@@ -229,6 +230,8 @@ class _TorchWindow:
         inputs = self.first if inputs is None else inputs
         if self.segments is None:
             return layer.recurrence(inputs, state)
+        if not layer.packs:
+            return layer.recurrence(inputs, state, self.reset)
         cut = self.segments
         outputs, ends = layer.recurrence(cut.pack(inputs), tuple(cut.begin(part) for part in state))
         return cut.unpack(outputs), tuple(cut.end(part) for part in ends)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from charrnn.config import OPTIMIZERS, Config, ModelConfig, TrainingConfig
+from charrnn.config import CELLS, OPTIMIZERS, Config, ModelConfig, TrainingConfig
 from charrnn.errors import TextError
 
 DEFAULT_MINUTES = 10.0
@@ -62,10 +62,10 @@ def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int,
 
 def num_params(model: ModelConfig, vocab_size: int) -> int:
     """Return the weights that are multiplied at every character, biases left out."""
-    gates = {"lstm": 4, "gru": 3}.get(model.cell, 1)
     hidden, layers = model.hidden_size, model.num_layers
-    first = model.embedding_size or vocab_size
-    recurrent = gates * hidden * (first + hidden + 2 * hidden * (layers - 1))
+    widths = [model.embedding_size or vocab_size] + [hidden] * (layers - 1)
+    of_layer = CELLS[model.cell].num_matrix_weights
+    recurrent = sum(of_layer(w, hidden, vocab_size, n == layers) for n, w in enumerate(widths, start=1))
     return recurrent + hidden * vocab_size
 
 

@@ -22,9 +22,9 @@ def untouched(kind: str, values: Tensor) -> Tensor:
 
 
 class RecurrentLayer(nn.Module):
-    """One recurrent layer. Subclasses also inherit the ``torch.nn`` layer that is their fast path.
+    """One recurrent layer. Subclasses with a ``torch.nn`` layer inherit it too: it is their fast path.
 
-    Weights have PyTorch's names, shapes and gate order: ``weight_ih_l0`` (G H, I), ``weight_hh_l0``
+    Their weights have PyTorch's names, shapes and gate order: ``weight_ih_l0`` (G H, I), ``weight_hh_l0``
     (G H, H) and a bias for each, so they move to and from ``torch.nn`` unchanged.
     """
 
@@ -34,7 +34,12 @@ class RecurrentLayer(nn.Module):
     """What is carried."""
     neuron_kind: ClassVar[str] = "h"
     """The recorded quantity whose neurons are tested by default."""
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {}
+    """What a state can be where that is not -1 … 1."""
+    packs: ClassVar[bool] = True
+    """Whether ``recurrence`` takes documents that begin inside a window as a packed batch, or ``reset``."""
 
+    input_size: int
     hidden_size: int
     weight_ih_l0: Tensor
     weight_hh_l0: Tensor
@@ -57,9 +62,17 @@ class RecurrentLayer(nn.Module):
     def initialise(self, forget_bias: float) -> None:
         """Change the first weights; PyTorch's uniform ones stay where nothing is said."""
 
+    def connect(self, readout: nn.Linear, last: bool) -> None:
+        """Hear of the network's readout, and whether this is the layer that it reads."""
+
+    @classmethod
+    def num_matrix_weights(cls, input_size: int, hidden_size: int, vocab_size: int, last: bool) -> int:
+        """Return how many weights the layer's matrices have, for the plan."""
+        return max(1, len(cls.gate_names)) * hidden_size * (input_size + hidden_size)
+
     def zero_state(self, batch_size: int) -> State:
         """Return the state at the begin of a document, each (B, H)."""
-        return tuple(self.weight_hh_l0.new_zeros(batch_size, self.hidden_size) for _ in self.state_names)
+        return tuple(self.weight_ih_l0.new_zeros(batch_size, self.hidden_size) for _ in self.state_names)
 
     def gate_input(self, inputs: Tensor) -> Tensor:
         """Return ``W_ih x + b_ih``, (…, G H), for inputs (…, I)."""

@@ -34,6 +34,7 @@ class ElmanReLU(Elman):
     """Simple recurrent layer with rectified units; the recurrent matrix starts as the identity."""
 
     nonlinearity_name = "relu"
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"h": (0, 1e6)}
 
     def initialise(self, forget_bias: float) -> None:
         """Start from the identity, which neither grows nor forgets (Le, Jaitly & Hinton 2015)."""
