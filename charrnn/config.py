@@ -30,10 +30,16 @@ CELLS: Registry = Registry(
 OPTIMIZERS: Registry = Registry(
     "optimizer",
     {
-        "adamw": "charrnn.training.optimizers:adamw",
-        "adam": "charrnn.training.optimizers:adam",
-        "rmsprop": "charrnn.training.optimizers:rmsprop",
         "sgd": "charrnn.training.optimizers:sgd",
+        "momentum": "charrnn.training.optimizers:momentum",
+        "nesterov": "charrnn.training.optimizers:nesterov",
+        "adagrad": "charrnn.training.optimizers:adagrad",
+        "rmsprop": "charrnn.training.optimizers:rmsprop",
+        "adadelta": "charrnn.training.optimizers:adadelta",
+        "adam": "charrnn.training.optimizers:adam",
+        "nadam": "charrnn.training.optimizers:nadam",
+        "adamw": "charrnn.training.optimizers:adamw",
+        "muon": "charrnn.training.optimizers:muon",
     },
 )
 SCHEDULES: Registry = Registry(
@@ -41,7 +47,9 @@ SCHEDULES: Registry = Registry(
     {
         "cosine": "charrnn.training.schedules:cosine",
         "linear": "charrnn.training.schedules:linear",
+        "onecycle": "charrnn.training.schedules:onecycle",
         "constant": "charrnn.training.schedules:constant",
+        "plateau": "charrnn.training.schedules:plateau",
     },
 )
 
@@ -134,13 +142,17 @@ class TrainingConfig:
     learning_rate: float | None = setting(None, allowed=POSITIVE)
     """Peak learning rate; ``None`` takes the plan's."""
     schedule: str = setting("cosine", allowed=SCHEDULES)
-    """How the learning rate falls to zero over the budget."""
+    """How the learning rate goes over the budget; ``plateau`` needs a validation split."""
     warmup_fraction: float = setting(0.02, allowed=FRACTION)
     """Share of the budget over which the learning rate rises from zero."""
-    weight_decay: float = setting(0.01, allowed=Range(0))
-    """Decoupled weight decay of matrices (not of biases)."""
+    weight_decay: float | None = setting(None, allowed=Range(0))
+    """Decoupled weight decay of matrices (not of biases); ``None`` takes the update rule's."""
+    l2: float = setting(0.0, allowed=Range(0))
+    """This times the weight is added to the gradient of matrices."""
     grad_clip: float = setting(1.0, allowed=POSITIVE)
     """Largest norm of the gradient of all weights together."""
+    grad_clip_value: float | None = setting(None, allowed=POSITIVE)
+    """Largest size of any element of the gradient, cut before the norm is."""
     num_evals: int | None = setting(None, allowed=Range(1, 100_000))
     """Looks at the validation split over the budget."""
     patience: int = setting(0, allowed=Range(0, 10**6))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from charrnn.model.network import Network
 
-FORMAT = 1
+FORMAT = 2
 RUNS = Path("runs")
 MODEL, TRAINER = "model.safetensors", "trainer.safetensors"
 DEMO = Path(__file__).parent / "demo" / MODEL
@@ -249,7 +249,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     tensors, header = load_tensors(path)
     try:
-        config = Config.from_json(header["config"])
+        config = Config.from_json(_todays_names(header["config"], header["format"]))
         vocabulary = Vocabulary.from_json(header["vocabulary"])
         corpus, progress = _checked_record(header["corpus"]), dict(header["progress"])
         network = build_network(config, len(vocabulary), tensors)
@@ -258,6 +258,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CheckpointError(f"`{path}` has a header that charrnn cannot read") from None
     return Checkpoint(path, network, config, vocabulary, corpus, progress)
+
+
+def _todays_names(config: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    """Return the settings that mean today what those of a file of format ``number`` meant.
+
+    Up to format 1, ``sgd`` had Nesterov's momentum, and all rules but ``adamw`` took ``weight_decay``
+    as L2.
+    """
+    training = dict(config.get("training", {}))
+    if number > 1 or training.get("optimizer", "adamw") == "adamw":
+        return config
+    if training["optimizer"] == "sgd":
+        training["optimizer"] = "nesterov"
+    training |= {"l2": training.pop("weight_decay", 0.01), "weight_decay": 0.0}
+    return {**config, "training": training}
 
 
 def _checked_record(record: Any) -> dict[str, Any]:

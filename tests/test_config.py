@@ -124,6 +124,8 @@ NUMBERS = {
     "training.grad_clip": ["0", "-1"],
     "training.warmup_fraction": ["1", "-0.1"],
     "training.weight_decay": ["-0.1"],
+    "training.l2": ["-0.1"],
+    "training.grad_clip_value": ["0", "-1"],
     "training.num_evals": ["0", "100001"],
     "training.patience": ["-1", "0.5"],
     "training.seed": ["-1", str(2**63)],
@@ -340,7 +342,7 @@ def test_plan_leaves_nothing_open_and_everything_in_range(device, train, budget)
         return
     config = plan(train=train, device=device, **budget)
     assert None not in config.to_json()["model"].values()
-    wanted = ("batch_size", "seq_len", "learning_rate", "num_evals")
+    wanted = ("batch_size", "seq_len", "learning_rate", "weight_decay", "num_evals")
     assert all(getattr(config.training, name) is not None for name in wanted)
     assert Config.from_json(config.to_json()) == config
     assert config.training.batch_size * config.training.seq_len < train
@@ -369,6 +371,7 @@ SET = {
     "training__batch_size": 3,
     "training__seq_len": 11,
     "training__learning_rate": 0.5,
+    "training__weight_decay": 0.1,
     "training__num_evals": 7,
     "training__epochs": 1.5,
 }

@@ -67,7 +67,8 @@ def train(
     seq_len: Annotated[str | None, _flag("--seq-len", "Timesteps per window.", "T", "Optimization")] = None,
     batch_size: Annotated[str | None, _flag("--batch-size", "Parallel streams.", "B", "Optimization")] = None,
     optimizer: Annotated[
-        str | None, _flag("--optimizer", "adamw, adam, rmsprop or sgd.", "O", "Optimization")
+        str | None,
+        _flag("--optimizer", "adamw, adam, muon, sgd …; see docs/commands.md.", "O", "Optimization"),
     ] = None,
     learning_rate: Annotated[
         str | None, _flag("--learning-rate", "Peak learning rate.", "F", "Optimization")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from charrnn.config import CELLS, OPTIMIZERS, Config, ModelConfig, TrainingConfig
-from charrnn.errors import TextError
+from charrnn.errors import ConfigError, TextError
+from charrnn.text.splits import Splits
 
 DEFAULT_MINUTES = 10.0
 MIN_SEQ_LEN = 64
@@ -53,11 +54,27 @@ def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int,
     chars = expected_chars(training, train_chars, num_params(model, vocab_size), device)
     if model.dropout is None:
         model = replace(model, dropout=_dropout(chars / train_chars))
+    recipe = OPTIMIZERS[training.optimizer]
     if training.learning_rate is None:
-        training = replace(training, learning_rate=OPTIMIZERS[training.optimizer].rate(model.hidden_size))
+        training = replace(training, learning_rate=recipe.rate(model.hidden_size))
+    if training.weight_decay is None:
+        training = replace(training, weight_decay=recipe.decay)
     if training.num_evals is None:
         training = replace(training, num_evals=_num_evals(chars, val_chars))
     return replace(config, model=model, training=training)
+
+
+def check_validation(config: Config, splits: Splits) -> None:
+    """Refuse settings that act on the validation loss where there is no validation split.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    training = config.training
+    if training.schedule == "plateau" and splits.val[0] == splits.val[1]:
+        raise ConfigError(
+            "`training.schedule` is `plateau`, but no text is kept for validation", "--val-fraction 0.05"
+        )
 
 
 def num_params(model: ModelConfig, vocab_size: int) -> int:

@@ -1,11 +1,19 @@
-"""Learning-rate schedules: pure functions of the share of the budget that is used."""
+"""Learning-rate schedules: pure functions of the share of the budget that is used.
+
+``misses`` is the number of looks at the validation split so far that found no improvement.
+"""
 
 from __future__ import annotations
 
 import math
 
+ONECYCLE_RISE = 0.3
+ONECYCLE_START, ONECYCLE_END = 1 / 25, 1 / 25e4
+PLATEAU_FACTOR = 0.5
+"""What the rate is multiplied by at each look without improvement."""
 
-def cosine(progress: float) -> float:
+
+def cosine(progress: float, misses: int = 0) -> float:
     """Return the factor of the peak rate at ``progress`` in [0, 1]: half a cosine to zero.
 
     Source: Loshchilov & Hutter 2017 (SGDR), without restarts.
@@ -13,14 +21,34 @@ def cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def linear(progress: float) -> float:
+def linear(progress: float, misses: int = 0) -> float:
     """Return the factor of the peak rate at ``progress`` in [0, 1]: a straight line to zero."""
     return 1 - progress
 
 
-def constant(progress: float) -> float:
+def onecycle(progress: float, misses: int = 0) -> float:
+    """Return the factor of the peak rate at ``progress`` in [0, 1]: a rise from 1/25 and a fall.
+
+    Both are half cosines, the rise over the first 30 %. The momentum stays as it is.
+
+    Source: Smith & Topin 2018 (super-convergence), with the shape and figures of torch's ``OneCycleLR``.
+    """
+    if progress < ONECYCLE_RISE:
+        return ONECYCLE_START + (1 - ONECYCLE_START) * (1 - cosine(progress / ONECYCLE_RISE))
+    return ONECYCLE_END + (1 - ONECYCLE_END) * cosine((progress - ONECYCLE_RISE) / (1 - ONECYCLE_RISE))
+
+
+def constant(progress: float, misses: int = 0) -> float:
     """Return 1."""
     return 1.0
+
+
+def plateau(progress: float, misses: int = 0) -> float:
+    """Return the factor of the peak rate: halved at every look that found no improvement.
+
+    Source: the practice of Zaremba et al. 2014 and of torch's ``ReduceLROnPlateau`` without patience.
+    """
+    return PLATEAU_FACTOR**misses
 
 
 def warmed_up(factor: float, progress: float, warmup_fraction: float) -> float:

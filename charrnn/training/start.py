@@ -16,7 +16,7 @@ from charrnn.text import corpora
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits, count_characters, make_splits
-from charrnn.training.plan import make_plan
+from charrnn.training.plan import check_validation, make_plan
 from charrnn.training.trainer import Job, Trainer
 from charrnn.training.warm_start import extended_vocabulary, warm_network
 
@@ -66,6 +66,7 @@ def start(
         vocabulary = extended_vocabulary(base, vocabulary)
     chars = (count_characters(corpus, part) for part in (splits.train, splits.val))
     config = make_plan(config, *chars, len(vocabulary), where.type)
+    check_validation(config, splits)
     job = Job(folder, config, corpus, splits, vocabulary, tuple(_absolute(text) for text in texts))
     initial = warm_network(base, config, vocabulary) if base is not None else None
     return Trainer(job, where, number_format, started, initial)

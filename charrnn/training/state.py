@@ -25,6 +25,7 @@ class Counters:
         epoch: Epochs completed.
         evals: Looks at the validation split taken.
         stale: Looks since the last improvement.
+        misses: Looks that found no improvement.
         best_val_loss: Lowest validation loss so far, nats per character.
         last_val_loss: The newest one.
         seconds: Wall time of the run, over all its sittings.
@@ -39,6 +40,7 @@ class Counters:
     epoch: int = 0
     evals: int = 0
     stale: int = 0
+    misses: int = 0
     best_val_loss: float | None = None
     last_val_loss: float | None = None
     seconds: float = 0.0

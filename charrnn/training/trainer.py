@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from torch.nn.utils import clip_grad_value_
 
 from charrnn.config import OPTIMIZERS, SCHEDULES, Config
 from charrnn.devices import arithmetic
@@ -35,7 +36,7 @@ from charrnn.text.splits import Splits, count_characters
 from charrnn.text.streams import Streams
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.log import EventLog
-from charrnn.training.optimizers import parameter_groups
+from charrnn.training.optimizers import parameter_groups, pull_to_zero
 from charrnn.training.schedules import warmed_up
 from charrnn.training.state import Counters, load_trainer, save_trainer
 from charrnn.training.updates import clip_gradients
@@ -96,9 +97,9 @@ class Trainer:
         config = self.job.config
         network = self.initial or Network(config.model, len(self.job.vocabulary), config.training.seed)
         self.network = network.to(self.device)
-        recipe = OPTIMIZERS[config.training.optimizer]
-        groups = parameter_groups(self.network, config.training.weight_decay)
-        self.optimizer = recipe.build(groups, config.training.learning_rate)
+        self.recipe = OPTIMIZERS[config.training.optimizer]
+        groups = parameter_groups(self.network, self.recipe, config.training)
+        self.optimizer = self.recipe.build(groups, config.training.learning_rate)
         self.schedule = SCHEDULES[config.training.schedule]
         splits, training = self.job.splits, config.training
         self.table = self.job.corpus.id_table(self.job.vocabulary)
@@ -213,7 +214,10 @@ class Trainer:
             loss, state = self.network.loss(ids, targets, self.state, noise)
             self.optimizer.zero_grad()
             loss.backward()
+        if training.grad_clip_value is not None:
+            clip_grad_value_(self.network.parameters(), training.grad_clip_value)
         norm = clip_gradients(self.network.parameters(), training.grad_clip)
+        pull_to_zero(self.optimizer, self.recipe, training)
         self.optimizer.step()
         self.state = tuple(tuple(part.detach() for part in layer) for layer in state)
         self._advance()
@@ -228,7 +232,7 @@ class Trainer:
     def _set_learning_rate(self) -> float:
         training = self.job.config.training
         progress = self._progress(self.counters.step + 0.5)
-        factor = warmed_up(self.schedule(progress), progress, training.warmup_fraction)
+        factor = warmed_up(self.schedule(progress, self.counters.misses), progress, training.warmup_fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate * factor
         return training.learning_rate * factor
@@ -298,6 +302,7 @@ class Trainer:
         best = counters.best_val_loss is None or loss < counters.best_val_loss
         counters.evals, counters.last_val_loss = self._evals_wanted(), loss
         counters.stale = 0 if best else counters.stale + 1
+        counters.misses += not best
         if best:
             counters.best_val_loss = loss
             self._save_best()
