@@ -19,6 +19,7 @@ from charrnn.inspection.delta_loss import HELD, delta_losses
 from charrnn.inspection.examples import Examples, find_examples
 from charrnn.inspection.findings import Findings
 from charrnn.inspection.gates import GateFindings, find_gates
+from charrnn.inspection.gradients import GradientFindings, find_gradients
 from charrnn.inspection.holding import check_kind, named_neuron, parse_holds
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.neurons import Question, find_neurons
@@ -332,6 +333,32 @@ class Run:
             progress("reading the text")
             subject = self.subject(texts=texts, hypotheses=("column",))
         return find_gates(subject, progress)
+
+    def inspect_gradients(
+        self,
+        *,
+        texts: Sequence[str] = (),
+        lags: int | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+        subject: Subject | None = None,
+    ) -> GradientFindings:
+        """Measure how fast gradients fade on their way back in time.
+
+        Args:
+            texts: What to read; none means the run's held-out text.
+            lags: How many characters to follow them; None means the run's ``seq_len``, at most 256.
+            progress: Called with what begins.
+            subject: What ``subject`` returned, read already; then ``texts`` says nothing.
+
+        Raises:
+            ConfigError: ``lags`` is out of range.
+            InspectionError: There is too little text.
+            RunError: The run's held-out text cannot be found any more.
+        """
+        if subject is None:
+            progress("reading the text")
+            subject = self.subject(texts=texts, hypotheses=("column",))
+        return find_gradients(subject, self.checkpoint.config.training.seq_len, lags, progress)
 
     def _baselines(self, own: Any, corpus: Any, part: tuple[int, int]) -> dict[str, float | None]:
         if own is None:

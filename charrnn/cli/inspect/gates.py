@@ -14,7 +14,7 @@ def gates(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Show how often the gates of an LSTM or a GRU are saturated, and how long neurons remember.
+    """Show how often gates are saturated, and how long neurons remember.
 
     [dim]charrnn inspect gates · charrnn inspect gates mine --svg gates.svg[/dim]
     """
