@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from charrnn.errors import CheckpointError, RunError
+from charrnn.errors import CheckpointError, RunError, TextError
 
 
 def exists(path: Path) -> bool:
@@ -67,3 +68,28 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise CheckpointError(
             f"cannot write `{path}`: {error.strerror}", "what was saved there before is still whole"
         ) from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of ``path`` when it is whole; after an error nothing has changed.
+
+    What is no regular file, such as ``/dev/null``, is written as it is.
+
+    Raises:
+        TextError: It cannot be written.
+    """
+    plain = path.is_file() or not exists(path)
+    part = path.with_name(path.name + ".part") if plain else path
+    try:
+        with part.open("wb") as file:
+            yield file
+        if plain:
+            os.replace(part, path)
+    except BaseException as error:
+        if plain:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise TextError(f"cannot write `{path}`: {error.strerror}") from None
+        raise

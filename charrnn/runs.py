@@ -18,6 +18,7 @@ from charrnn.text.splits import Splits
 from charrnn.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from charrnn.model.network import Network
@@ -212,6 +213,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: The file is missing, damaged, or not ours.
     """
     return _read(path, "pt", lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the tensors as arrays, and the header, without torch; errors as for ``load_tensors``."""
+    return _read(path, "np", lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
 def read_header(path: Path) -> dict[str, Any]:

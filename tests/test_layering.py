@@ -17,7 +17,7 @@ FLOORS = [
     ["baselines"],
     ["model"],
     ["runs"],
-    ["sampling"],
+    ["sampling", "compression"],
     ["evaluation"],
     ["training", "inspection"],
     ["api"],
