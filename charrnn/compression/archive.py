@@ -166,7 +166,7 @@ def _decode_all(
         out.write(piece)
         digest.update(piece)
         done += len(piece)
-    if done != header.size or digest.digest()[:DIGEST_BYTES] != header.content or file.read(1):
+    if done != header.size or digest.digest()[:DIGEST_BYTES] != header.content:
         raise damaged()
 
 
