@@ -26,11 +26,14 @@ from charrnn.compression.archive import compress, decompress, load_model
 from charrnn.compression.coder import RangeDecoder, RangeEncoder
 from charrnn.compression.header import MAGIC, Header
 from charrnn.compression.network import FixedPointNetwork
+from charrnn.compression.symbols import Alphabet
 from charrnn.compression.view import View
 from charrnn.config import Config
 from charrnn.errors import CheckpointError, RunError, TextError
 from charrnn.model.network import Network
 from charrnn.runs import DEMO, save_model
+from charrnn.text.corpus import open_corpus
+from charrnn.text.reading import find_sources
 from charrnn.text.vocabulary import Vocabulary
 
 CELLS = sorted(fixed_network.CELLS)
@@ -324,6 +327,22 @@ def test_views_do_not_depend_on_how_a_file_is_cut():
         seen = list(View("utf-16", crlf=True).forward(pieces))
         assert b"".join(seen).decode() == "aé漢\nb\n😀"
         assert b"".join(View("utf-16", crlf=True).back(seen)) == data
+
+
+@pytest.mark.parametrize("kind", ["chars", "bytes"])
+@pytest.mark.parametrize("documents", ["files", "lines", "blank", "[a-d]+"])
+def test_documents_begin_where_training_lets_them_begin(documents, kind, tmp_path):
+    text = "ab\ncd\n\nab\n  ef\n\n\n  a\n"
+    (tmp_path / "text").write_text(text, newline="")
+    config = replace(Config().text, documents=documents, symbols=kind)
+    corpus = open_corpus(find_sources([str(tmp_path / "text")]), config)
+    vocabulary = Vocabulary.of_bytes() if kind == "bytes" else Vocabulary.of_chars(map(ord, KNOWN))
+    ids, symbols, count = Alphabet(vocabulary, documents).read(text.encode())
+    assert count == len(text) and (ids[symbols >= 0] == vocabulary.lookup(symbols[symbols >= 0])).all()
+    expected = [corpus.text(*part) for part in corpus.documents(0, len(corpus.places))]
+    found = "".join("|" if symbol < 0 else chr(symbol) for symbol in symbols).split("|")
+    assert len(found) == len(expected) > (documents != "files")
+    assert all(one.startswith(other) for one, other in zip(found, expected, strict=True))
 
 
 # --- cost

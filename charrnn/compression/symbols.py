@@ -6,13 +6,15 @@ escape, 0xFF (which begins no character) and the byte.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
-from charrnn.errors import CharrnnError
-from charrnn.text.documents import document_splitter
 from charrnn.text.vocabulary import Vocabulary, symbols_of
 
 RAW = 0xFF
+_LINE = re.compile(r"(?<=\n)[^\r\n]")
+_BLANK = re.compile(r"\n\s*\n(?=.)")
 _SURROGATES = range(0xDC80, 0xDD00)
 
 
@@ -42,15 +44,13 @@ class Alphabet:
         """Return where documents begin, but for the first place: a text always begins one."""
         if self._documents == "files":
             return []
-        found, place = [], 0
+        if self._documents == "blank":
+            return [match.end() for match in _BLANK.finditer(text, len(text) - len(text.lstrip()))]
         try:
-            for starts, piece in document_splitter(self._documents)([text]):
-                begin = text.find(piece, place)
-                place = begin + len(piece)
-                found += [begin] if starts and begin > 0 else []
-        except CharrnnError:  # no document in it
+            pattern = _LINE if self._documents == "lines" else re.compile(self._documents, re.MULTILINE)
+        except (re.error, RecursionError, OverflowError):  # a model file may say anything
             return []
-        return found
+        return [match.start() for match in pattern.finditer(text) if match.start() and match.group()]
 
 
 def spelled(symbol: int) -> bytes:
