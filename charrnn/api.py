@@ -160,6 +160,7 @@ class Run:
         dynamic: bool = False,
         dynamic_rate: float | None = None,
         baselines: bool = True,
+        text: tuple[Corpus, tuple[int, int]] | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Evaluation:
         """Score texts whole, or a split of the run's own text.
@@ -172,6 +173,7 @@ class Run:
             dynamic: Score the text once more with a copy that learns while it reads.
             dynamic_rate: Its learning rate; None takes the default.
             baselines: Whether to measure what simpler methods reach.
+            text: What ``text_to_score`` returned for the same ``texts``, read already.
             progress: Called with the share done.
 
         Raises:
@@ -183,7 +185,7 @@ class Run:
         if dynamic_rate is not None and not dynamic:
             raise ConfigError("`--dynamic-rate` has no meaning without `--dynamic`")
         own = find_corpus(self.checkpoint)
-        corpus, part = self._part(own, texts, split, encoding)
+        corpus, part = text or self.text_to_score(texts, split=split, encoding=encoding)
         result = evaluation.evaluate(
             self.network, self.vocabulary, corpus, part, cold_window=cold_window, progress=progress
         )
@@ -202,10 +204,20 @@ class Run:
         measured = self._baselines(own, corpus, part) if baselines else {}
         return replace(result, trained_on=seen, baselines=measured, dynamic=again)
 
-    def _part(
-        self, own: Corpus | None, texts: Sequence[str], split: str, encoding: str | None
+    def text_to_score(
+        self, texts: Sequence[str] = (), *, split: str = "val", encoding: str | None = None
     ) -> tuple[Corpus, tuple[int, int]]:
-        """Return the text to score: ``texts`` whole, or a split of the run's own."""
+        """Return texts whole, or a split of the run's own text, and the positions where it lies.
+
+        Args:
+            texts: As for ``evaluate``, like the others.
+            split: ``val`` or ``test``.
+            encoding: That of ``texts``.
+
+        Raises:
+            RunError: The run's own text cannot be found any more.
+            TextError: A text cannot be read.
+        """
         evaluation.check_split(split)
         if texts:
             config = self.config.text if encoding is None else replace(self.config.text, encoding=encoding)
@@ -213,6 +225,7 @@ class Run:
             return corpus, (0, len(corpus.places))
         if encoding is not None:
             raise ConfigError("`--encoding` is that of a text to score, and none was named")
+        own = find_corpus(self.checkpoint)
         if own is None:
             raise RunError(f"the text of `{self.name}` cannot be found any more", "name the text to score")
         return own, evaluation.split_part(self.checkpoint.corpus, split)

@@ -52,6 +52,25 @@ class DynamicEvaluation:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How many bits per character one evaluation needs more than another of the same text.
+
+    Args:
+        bpc: Bits per character; negative if the first is better.
+        stderr_bpc: Its standard error over the same blocks, far below that of either for models alike.
+    """
+
+    bpc: float
+    stderr_bpc: float | None
+
+    @classmethod
+    def of(cls, first: Evaluation, second: Evaluation) -> Difference:
+        """Return the difference of two evaluations of the same text."""
+        blocks = np.array(first.block_bpc) - np.array(second.block_bpc)
+        return cls(first.bpc - second.bpc, _standard_error(blocks))
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The cost of a text under a model.
 
@@ -67,6 +86,7 @@ class Evaluation:
             text cannot be found any more, or the package that measures one is not installed.
         trained_on: Whether the text has the training text in it.
         dynamic: The same for a copy that learns while it reads, where that was asked for.
+        block_bpc: Bits per character of each block of 1,000 characters.
     """
 
     chars: int
@@ -79,6 +99,7 @@ class Evaluation:
     baselines: dict[str, float | None] = field(default_factory=dict)
     trained_on: bool = False
     dynamic: DynamicEvaluation | None = None
+    block_bpc: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def beaten_by(self) -> list[str]:
@@ -115,6 +136,7 @@ def evaluate(
         chars=total.chars,
         unseen_chars=total.unseen,
         context=f"cold-{cold_window}" if cold_window else "carried",
+        block_bpc=tuple(total.block_means().tolist()),
         **total.figures(_utf8_bytes(corpus, part)),
     )
 
@@ -207,11 +229,16 @@ class _Totals:
         return {"loss": loss, "bpc": bpc, "bpb": bpb, "stderr_bpc": self.standard_error()}
 
     def standard_error(self) -> float | None:
+        return _standard_error(self.block_means())
+
+    def block_means(self) -> np.ndarray:
+        """Return the bits per character of each block that is more than half full."""
         full = self.block_chars > BLOCK_CHARS // 2
-        if full.sum() < 2:
-            return None
-        means = self.block_nats[full] / self.block_chars[full] / LN2
-        return float(means.std(ddof=1) / np.sqrt(full.sum()))
+        return self.block_nats[full] / self.block_chars[full] / LN2
+
+
+def _standard_error(means: np.ndarray) -> float | None:
+    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else None
 
 
 def _utf8_bytes(corpus: Corpus, part: tuple[int, int]) -> int:

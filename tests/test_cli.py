@@ -183,6 +183,42 @@ def test_evaluate_json(folder):
     assert cold["context"] == "cold-64"
 
 
+def test_evaluate_dynamic_is_reported_apart(folder):
+    static = json.loads(charrnn("evaluate", "small", "--json").stdout)
+    data = json.loads(charrnn("evaluate", "small", "--dynamic", "--dynamic-rate", "1e-3", "--json").stdout)
+    assert {**data, "dynamic": None} == static
+    assert data["dynamic"]["settings"]["rate"] == 1e-3 and data["dynamic"]["settings"]["scaled"] is True
+    assert data["dynamic"]["bpc"] != static["bpc"]
+    table = charrnn("evaluate", "small", "--dynamic").stdout
+    assert "small, dynamic" in table and f"{static['bpc']:.3f}" in table
+
+
+def test_evaluate_tells_more_than_one_number(folder):
+    more = ("--context-lengths", "--memorisation", "--against", "small")
+    data = json.loads(charrnn("evaluate", "small", *more, "--json").stdout)
+    assert data["against"]["difference_bpc"] == 0 and data["against"]["trained_on"] is False
+    assert [row["context"] for row in data["context_lengths"]["reach"]][:3] == [1, 2, 4]
+    assert (
+        len(data["memorisation"]["sampled"]) == 20 and data["memorisation"]["quantiles"]["sampled"]["max"] > 2
+    )
+    shown = charrnn("evaluate", "small", *more).stdout
+    for words in ("too little text", "not more than two", "how many before them are known", "20 samples"):
+        assert (words in shown) != (words == "too little text"), words
+
+
+def test_evaluate_paints_what_every_character_costs(folder, tmp_path):
+    text = tmp_path / "own.txt"
+    text.write_text("The harbour\x1b[31m Ж at night\n", encoding="utf-8")
+    data = json.loads(charrnn("evaluate", "small", text, "--per-character", "--json").stdout)
+    assert "".join(row["character"] for row in data["characters"]) == "The harbour\x1b[31m Ж at night\n"
+    bits = sum(row["bits"] for row in data["characters"])
+    assert bits / data["chars"] == pytest.approx(data["bpc"], abs=1e-4) and data["baselines"] == {}
+    shown = charrnn("evaluate", "small", text, "--per-character").stdout
+    assert "harbour␛[31m" in shown and "[Ж]" in shown and "\x1b" not in shown
+    both = charrnn("evaluate", "small", text, "--per-character", "--against", "small").stdout
+    assert "most different" in both
+
+
 def test_evaluate_says_when_the_model_loses(folder):
     result = charrnn("evaluate", "small")
     assert "bits per char" in result.stdout and "loses to" in result.stderr

@@ -18,7 +18,7 @@ FLOORS = [
     ["model"],
     ["runs"],
     ["sampling", "compression"],
-    ["evaluation"],
+    ["evaluation", "contexts", "surprisal", "memorisation"],
     ["training", "inspection"],
     ["api"],
     ["rendering"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +13,8 @@ from charrnn.cli.options import DeviceOption, JsonOption, LastOption, real, whol
 
 if TYPE_CHECKING:
     from charrnn.evaluation import Evaluation
+
+Progress = Callable[[float], None]
 
 
 def evaluate(
@@ -38,6 +42,20 @@ def evaluate(
             "--dynamic-rate", "Learning rate of the copy; chosen on val, never on test.", show_default=False
         ),
     ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="RUN", help="Another run on the same text.")
+    ] = None,
+    context_lengths: Annotated[
+        bool,
+        typer.Option("--context-lengths", help="How far back it looks, and its cost by place in a document."),
+    ] = False,
+    per_character: Annotated[
+        bool, typer.Option("--per-character", help="Paint what every character costs; without baselines.")
+    ] = False,
+    memorisation: Annotated[
+        bool,
+        typer.Option("--memorisation", "--memorization", help="How much of what it says is copied."),
+    ] = False,
     encoding: Annotated[
         str | None, typer.Option("--encoding", metavar="E", help="That of the texts, if not the run's own.")
     ] = None,
@@ -49,21 +67,18 @@ def evaluate(
 
     Every character is scored once, with the context carried from the text's beginning.
 
-    [dim]charrnn evaluate · charrnn evaluate mine --split test · charrnn evaluate mine other.txt[/dim]
+    [dim]charrnn evaluate · charrnn evaluate mine --split test · charrnn evaluate mine other.txt
+    charrnn evaluate mine --against other · echo "To be" | charrnn evaluate mine - --per-character[/dim]
     """
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
     from charrnn.api import load
+    from charrnn.cli import evaluate_more as more
     from charrnn.rendering.evaluation import evaluation_table
 
     run, texts = (arguments[0], arguments[1:]) if arguments else (None, [])
     loaded = load(run, last=last, device=device)
-    console = stderr_console()
-    bar = Progress(
-        SpinnerColumn(), TextColumn("scoring {task.percentage:3.0f} %"), console=console, transient=True
-    )
-    with bar if console.is_terminal else _Nothing():
-        task = bar.add_task("", total=1.0)
+    other = load(against, last=last, device=device) if against is not None else None
+    text = loaded.text_to_score(texts, split=split, encoding=encoding)
+    with _progress("scoring") as progress:
         result = loaded.evaluate(
             texts,
             split=split,
@@ -71,21 +86,46 @@ def evaluate(
             cold_window=cold_window,
             dynamic=dynamic,
             dynamic_rate=dynamic_rate,
-            progress=lambda done: bar.update(task, completed=done),
+            baselines=not per_character,
+            text=text,
+            progress=progress,
         )
     _tell(result, loaded.name)
+    title = texts[0] if texts else f"{split} split"
+    parts = [evaluation_table(result, loaded.name, title)]
+    data = _json(result, str(loaded.checkpoint.location))
+    wanted = [
+        ("against", other is not None, lambda p: more.compare(loaded, other, text, result, cold_window, p)),
+        ("context_lengths", context_lengths, lambda p: more.contexts(loaded, text, p)),
+        ("memorisation", memorisation, lambda p: more.memorisation(loaded, p)),
+        ("characters", per_character, lambda p: more.characters(loaded, other, text)),
+    ]
+    for key, asked, measure in wanted:
+        if asked:
+            with _progress(key.replace("_", " ")) as progress:
+                data[key], part = measure(progress)
+            parts.append(part)
     if as_json:
-        print_json(_json(result, str(loaded.checkpoint.location)))
+        print_json(data)
     else:
         from charrnn.rendering.tables import print_stdout
 
-        print_stdout(evaluation_table(result, loaded.name, texts[0] if texts else f"{split} split"))
+        print_stdout(*parts)
 
 
-class _Nothing:
-    def __enter__(self) -> None: ...
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """Show the share done, on a terminal only."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    def __exit__(self, *_: object) -> None: ...
+    console = stderr_console()
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.percentage:3.0f} %"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _tell(result: Evaluation, name: str) -> None:
