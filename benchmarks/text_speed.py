@@ -71,7 +71,7 @@ def write_text(path: Path, base: bytes, size: int, kind: str) -> Path:
             cut = base.find(b"\n", turn * ROTATION % len(base)) + 1 if turn else 0
             file.write((base[cut:] + base[:cut])[: size - file.tell()] if turn else base[:size])
     with path.open("rb+") as file:  # whole characters only
-        file.seek(max(0, path.stat().st_size - 200))
+        file.seek(max(0, path.stat().st_size - 200_000))
         tail = file.read()
         file.truncate(file.tell() - len(tail) + tail.rfind(b"\n") + 1)
     return path
