@@ -220,8 +220,7 @@ class Run:
         """
         evaluation.check_split(split)
         if texts:
-            config = self.config.text if encoding is None else replace(self.config.text, encoding=encoding)
-            corpus = open_corpus(find_sources(texts), config)
+            corpus = open_corpus(find_sources(texts), self.config.text.of(encoding))
             return corpus, (0, len(corpus.places))
         if encoding is not None:
             raise ConfigError("`--encoding` is that of a text to score, and none was named")
@@ -230,11 +229,14 @@ class Run:
             raise RunError(f"the text of `{self.name}` cannot be found any more", "name the text to score")
         return own, evaluation.split_part(self.checkpoint.corpus, split)
 
-    def subject(self, *, texts: Sequence[str] = (), hypotheses: Sequence[str] = ()) -> Subject:
+    def subject(
+        self, *, texts: Sequence[str] = (), encoding: str | None = None, hypotheses: Sequence[str] = ()
+    ) -> Subject:
         """Return the network, its untrained twin and labelled text: what ``inspect_neurons`` inspects.
 
         Args:
             texts: What to read; none means the run's held-out text.
+            encoding: That of ``texts``; None means that of the run's own text.
             hypotheses: Names; none means all that suit the text.
 
         Raises:
@@ -242,7 +244,7 @@ class Run:
             RunError: The run's held-out text cannot be found any more.
         """
         device = self.network.readout.weight.device
-        return make_subject(self.checkpoint, device, texts=texts, hypotheses=hypotheses)
+        return make_subject(self.checkpoint, device, texts=texts, encoding=encoding, hypotheses=hypotheses)
 
     def inspect_neurons(
         self,

@@ -104,6 +104,10 @@ class TextConfig:
     test_fraction: float = setting(0.05, allowed=FRACTION)
     """Share of the characters that training never looks at."""
 
+    def of(self, encoding: str | None) -> TextConfig:
+        """Return the same for a text in another encoding; None changes nothing."""
+        return self if encoding is None else replace(self, encoding=encoding)
+
 
 @dataclass(frozen=True)
 class ModelConfig:

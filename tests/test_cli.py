@@ -261,6 +261,19 @@ def test_inspect_neurons_on_other_text_with_chosen_hypotheses(folder):
     assert row["hypothesis"] == "column" and len(row["runners_up"]) == 2
 
 
+@pytest.mark.parametrize("command", ["neurons small --text", "gates small --text", "hypotheses"])
+def test_inspect_reads_other_encodings(folder, tmp_path, command):
+    text = HARBOUR.read_text(encoding="utf-8").replace("a", "ä")
+    for encoding in ("utf-8", "cp1252"):
+        (tmp_path / encoding).write_bytes(text.encode(encoding, "replace"))
+    (tmp_path / "utf-8").write_bytes((tmp_path / "cp1252").read_bytes().decode("cp1252").encode())
+    common = ["inspect", *command.split()]
+    plain = charrnn(*common, tmp_path / "utf-8", "--json").stdout
+    assert "--encoding cp1252" in charrnn(*common, tmp_path / "cp1252", code=1).stderr
+    other = charrnn(*common, tmp_path / "cp1252", "--encoding", "cp1252", "--json").stdout
+    assert other.replace("cp1252", "utf-8") == plain
+
+
 def test_inspect_neurons_holds_a_neuron_at_what_is_asked_for(folder):
     how = ("inspect", "neurons", "small", "--neuron", "L1.c3", "--hypothesis", "is_space", "--json")
     found = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.console import notice, print_json, stderr_console
-from charrnn.cli.options import DeviceOption, JsonOption, LastOption, real, whole
+from charrnn.cli.options import DeviceOption, EncodingOption, JsonOption, LastOption, real, whole
 
 if TYPE_CHECKING:
     from charrnn.evaluation import Evaluation
@@ -56,9 +56,7 @@ def evaluate(
         bool,
         typer.Option("--memorisation", "--memorization", help="How much of what it says is copied."),
     ] = False,
-    encoding: Annotated[
-        str | None, typer.Option("--encoding", metavar="E", help="That of the texts, if not the run's own.")
-    ] = None,
+    encoding: EncodingOption = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

@@ -47,6 +47,9 @@ TextOption = Annotated[
         "--text", metavar="TEXT", help="Text to read; the run's held-out text if left out. Repeatable."
     ),
 ]
+EncodingOption = Annotated[
+    str | None, typer.Option("--encoding", metavar="E", help="That of the texts, if not the run's own.")
+]
 SvgOption = Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Save the picture as SVG too.")]
 LastOption = Annotated[bool, typer.Option("--last", help="Use the run's last checkpoint, not its best.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]

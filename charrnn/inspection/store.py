@@ -37,13 +37,16 @@ MAX_BYTES = 50_000_000
 """Larger files are no findings of ours."""
 
 
-def key_of(model: Path, texts: Sequence[str], question: Mapping[str, Any]) -> str | None:
+def key_of(
+    model: Path, texts: Sequence[str], question: Mapping[str, Any], encoding: str | None = None
+) -> str | None:
     """Return the key of the answer to a question, or None for one whose answer is not kept.
 
     Args:
         model: The file of weights.
         texts: What is read, as the user named it; none means the run's held-out text.
         question: All else that shapes the answer, as plain values; ``hypotheses`` among them.
+        encoding: That of the texts; None means that of the run's own text.
 
     Raises:
         CheckpointError: The file is damaged or foreign.
@@ -57,7 +60,7 @@ def key_of(model: Path, texts: Sequence[str], question: Mapping[str, Any]) -> st
         text = f"{text} {platform.python_version()}"  # what is left of this interpreter's own library
     if texts:
         config = Config.from_json(header["config"])
-        text = open_corpus(find_sources(texts), config.text).info["key"]
+        text = open_corpus(find_sources(texts), config.text.of(encoding)).info["key"]
     if text is None or "-" in texts:
         return None
     content = hashlib.sha256(_code())

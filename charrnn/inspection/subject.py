@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from charrnn.errors import InspectionError, RunError
+from charrnn.errors import ConfigError, InspectionError, RunError
 from charrnn.inspection.hypotheses import PROFILE_CHARS, Hypothesis, TextProfile, for_kind, profile_text
 from charrnn.inspection.hypotheses.custom import resolve_all
 from charrnn.inspection.pieces import MAX_CHARS, MIN_CHARS, Piece, cut_pieces
@@ -56,6 +56,7 @@ def make_subject(
     device: torch.device,
     *,
     texts: Sequence[str] = (),
+    encoding: str | None = None,
     hypotheses: Sequence[str] = (),
     max_chars: int = MAX_CHARS,
 ) -> Subject:
@@ -65,6 +66,7 @@ def make_subject(
         checkpoint: The run.
         device: Where to read.
         texts: Files, folders, globs or corpus names; none means the run's held-out text, val and test.
+        encoding: That of ``texts``; None means that of the run's own text.
         hypotheses: Names, or anything else that ``resolve`` takes; none means all that suit the kind of text.
         max_chars: Characters read at most, evenly from the whole.
 
@@ -72,7 +74,7 @@ def make_subject(
         InspectionError: A hypothesis is unknown, or there is too little text.
         RunError: The run's held-out text cannot be found any more.
     """
-    corpus, parts, sample, from_training = _text(checkpoint, texts)
+    corpus, parts, sample, from_training = _text(checkpoint, texts, encoding)
     profile = profile_text(sample)
     asked = resolve_all(hypotheses, sample, profile) or for_kind(profile.kind)
     pieces = cut_pieces(corpus, parts, asked, profile, max_chars)
@@ -91,17 +93,23 @@ def make_subject(
     )
 
 
-def _text(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[Corpus, list[tuple[int, int]], str, int]:
+def _text(
+    checkpoint: Checkpoint, texts: Sequence[str], encoding: str | None
+) -> tuple[Corpus, list[tuple[int, int]], str, int]:
     """Return the corpus, the parts to inspect, a sample for the profile, and how much was trained on.
 
     Where the held-out text is too short for a valid null, the end of the training text is read too.
     """
+    if encoding is not None and not texts:
+        raise ConfigError(
+            "`--encoding` is that of a text to read, and none was named", "name one with `--text`"
+        )
     own = find_corpus(checkpoint)
     seen = checkpoint.corpus.get("seen")
     if own is None and not texts and seen is not None:
         texts = [str(path) for path in stdlib_without(seen, MAX_CHARS)]
     if texts:
-        corpus = open_corpus(find_sources(texts), checkpoint.config.text)
+        corpus = open_corpus(find_sources(texts), checkpoint.config.text.of(encoding))
         return corpus, [(0, len(corpus.places))], corpus.text(0, PROFILE_CHARS), 0
     if own is None:
         raise RunError(

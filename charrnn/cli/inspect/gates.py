@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from charrnn.cli.console import print_json, stderr_console
-from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, SvgOption, TextOption
+from charrnn.cli.options import (
+    DeviceOption,
+    EncodingOption,
+    JsonOption,
+    LastOption,
+    RunArgument,
+    SvgOption,
+    TextOption,
+)
 
 
 def gates(
     run: RunArgument = None,
     text: TextOption = None,
+    encoding: EncodingOption = None,
     svg: SvgOption = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
@@ -25,11 +36,10 @@ def gates(
 
     loaded = load(run, last=last, device=device)
     console = stderr_console()
-    if console.is_terminal:
-        with console.status("reading") as status:
-            findings = loaded.inspect_gates(texts=text or (), progress=status.update)
-    else:
-        findings = loaded.inspect_gates(texts=text or ())
+    with console.status("reading") if console.is_terminal else nullcontext() as status:
+        subject = loaded.subject(texts=text or (), encoding=encoding, hypotheses=("column",))
+        progress = status.update if status else lambda _: None
+        findings = loaded.inspect_gates(subject=subject, progress=progress)
     if svg is not None:
         save_svg(svg, lambda console: print_gates(findings, console), MAX_WIDTH)
     if as_json:

@@ -28,6 +28,7 @@ def hypotheses(
             "Repeatable.",
         ),
     ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", metavar="E", help="That of the texts.")] = "utf-8",
     as_json: JsonOption = False,
 ) -> None:
     """List the properties of text that neurons are tested for, or try them on a text.
@@ -37,7 +38,7 @@ def hypotheses(
     [dim]charrnn inspect hypotheses book.txt · charrnn inspect hypotheses book.txt --hypothesis in_quote[/dim]
     """
     if texts:
-        _try(texts, hypothesis or [], as_json)
+        _try(texts, encoding, hypothesis or [], as_json)
     else:
         _list(hypothesis or [], as_json)
 
@@ -56,7 +57,7 @@ def _list(specs: list[str], as_json: bool) -> None:
         print_list(known)
 
 
-def _try(texts: list[str], specs: list[str], as_json: bool) -> None:
+def _try(texts: list[str], encoding: str, specs: list[str], as_json: bool) -> None:
     from charrnn.config import TextConfig
     from charrnn.inspection.hypotheses import PROFILE_CHARS, for_kind, profile_text
     from charrnn.inspection.hypotheses.custom import resolve_all
@@ -65,7 +66,7 @@ def _try(texts: list[str], specs: list[str], as_json: bool) -> None:
     from charrnn.text.corpus import open_corpus
     from charrnn.text.reading import find_sources
 
-    corpus = open_corpus(find_sources(texts), TextConfig())
+    corpus = open_corpus(find_sources(texts), TextConfig(encoding=encoding))
     sample = corpus.text(0, PROFILE_CHARS)
     profile = profile_text(sample)
     trials = try_hypotheses(corpus, resolve_all(specs, sample, profile) or for_kind(profile.kind), profile)

@@ -13,6 +13,7 @@ def search(
     model: Path,
     example: str,
     texts: Sequence[str],
+    encoding: str | None,
     hypotheses: Sequence[str],
     svg: str | None,
     device: str,
@@ -28,7 +29,8 @@ def search(
     console = stderr_console()
     with console.status("reading") if console.is_terminal else nullcontext() as status:
         progress = status.update if status else lambda _: None
-        found = loaded.inspect_like(example, texts=texts, hypotheses=hypotheses, progress=progress)
+        subject = loaded.subject(texts=texts, encoding=encoding, hypotheses=hypotheses)
+        found = loaded.inspect_like(example, subject=subject, progress=progress)
     if svg is not None:
         save_svg(svg, lambda console: print_examples(found, console), MAX_WIDTH)
     if as_json:

@@ -14,6 +14,7 @@ import typer
 from charrnn.cli.console import notice, print_json, stderr_console
 from charrnn.cli.options import (
     DeviceOption,
+    EncodingOption,
     JsonOption,
     LastOption,
     RunArgument,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 def neurons(
     run: RunArgument = None,
     text: TextOption = None,
+    encoding: EncodingOption = None,
     neuron: Annotated[
         str | None, typer.Option("--neuron", metavar="L2.c117", help="Show one neuron closely.")
     ] = None,
@@ -91,7 +93,8 @@ def neurons(
             )
         from charrnn.cli.inspect.like import search
 
-        search(find_checkpoint(run, last=last), like, text or (), hypothesis or (), svg, device, as_json)
+        model = find_checkpoint(run, last=last)
+        search(model, like, text or (), encoding, hypothesis or (), svg, device, as_json)
         return
     from charrnn.inspection import store
     from charrnn.rendering.neurons import print_findings
@@ -100,7 +103,7 @@ def neurons(
     wanted = steer if neuron is None else neuron
     question = {"neuron": wanted, "top": top, "kind": kind, "steer": steer is not None}
     question |= {"ablation": None if ablation == "none" else ablation, "hypotheses": list(hypothesis or ())}
-    key = store.key_of(model, text or (), question)
+    key = store.key_of(model, text or (), question, encoding)
     findings = store.load_findings(key, str(location_of(model))) if key and html is None else None
     if findings is None and html is None:
         findings = store.demo_findings(model, text or (), question)
@@ -108,7 +111,7 @@ def neurons(
             notice("these findings came with the demo; `--text` has it read something else")
             key = None
     if findings is None:
-        findings = _inspect(model, text or (), question, html, device)
+        findings = _inspect(model, text or (), encoding, question, html, device)
         if key:
             store.save_findings(key, findings)
     if svg is not None:
@@ -123,7 +126,12 @@ def neurons(
 
 
 def _inspect(
-    model: Path, texts: Sequence[str], question: dict[str, Any], html: str | None, device: str
+    model: Path,
+    texts: Sequence[str],
+    encoding: str | None,
+    question: dict[str, Any],
+    html: str | None,
+    device: str,
 ) -> Findings:
     """Read the text and answer the question, with a status line on a terminal; save a page if asked."""
     from charrnn.api import load
@@ -132,7 +140,7 @@ def _inspect(
     console = stderr_console()
     how = {name: value for name, value in question.items() if name != "hypotheses"}
     with console.status("reading") if console.is_terminal else nullcontext() as status:
-        subject = loaded.subject(texts=texts, hypotheses=question["hypotheses"])
+        subject = loaded.subject(texts=texts, encoding=encoding, hypotheses=question["hypotheses"])
         progress = status.update if status else lambda _: None
         findings = loaded.inspect_neurons(subject=subject, progress=progress, **how)
         if html is not None:
