@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
@@ -75,13 +76,15 @@ def count_characters(corpus: Corpus, part: tuple[int, int]) -> int:
 def _position(boundaries: np.ndarray, characters: int) -> int:
     """Return the position after ``characters`` characters, before a boundary that stands there."""
     # the boundary of document d has boundaries[d] - d characters before it
-    before = boundaries - np.arange(len(boundaries))
-    return characters + int(np.searchsorted(before, characters, side="left"))
+    numbers = range(len(boundaries))
+    return characters + bisect_left(numbers, characters, key=lambda d: int(boundaries[d]) - d)
 
 
 def _nearest(boundaries: np.ndarray, position: int, end: int) -> int:
-    edges = np.append(boundaries, end)
-    return int(edges[np.argmin(np.abs(edges - position))])
+    """Return the begin of a document, or the end, that is nearest; of two the first."""
+    after = int(np.searchsorted(boundaries, position))
+    edges = [*boundaries[max(0, after - 1) : after + 1].tolist(), end]
+    return min(edges, key=lambda edge: abs(edge - position))
 
 
 def _keeps_every_split(cuts: list[int], fractions: tuple[Fraction, Fraction], end: int) -> bool:
