@@ -123,6 +123,19 @@ class ModelConfig:
     """Width of a learned input embedding; 0 gives the first layer one-hot input."""
     dropout: float | None = setting(None, allowed=FRACTION)
     """Share of layer outputs set to zero while training, between layers and before the readout."""
+    dropout_kind: str = setting("inverted", allowed=("inverted", "variational"))
+    """A mask for every timestep, or ``variational``: one for every window and row (Gal & Ghahramani 2016)."""
+    weight_drop: float = setting(0.0, allowed=FRACTION)
+    """Share of recurrent weights set to zero for a window of training (Merity et al. 2018)."""
+    zoneout: float = setting(0.0, allowed=FRACTION)
+    """Probability that a neuron's state stays as it was, h and c (Krueger et al. 2017)."""
+    skip_connections: bool = setting(False)
+    """Whether the readout reads the sum of all layers' outputs, not the top one's (Melis et al. 2018)."""
+    init: str = setting("torch", allowed=("torch", "orthogonal"))
+    """First recurrent weights: uniform, or ``orthogonal`` for every gate (Saxe et al. 2014)."""
+    forget_init: str = setting("constant", allowed=("constant", "chrono"))
+    """First bias of the gate that keeps: ``forget_bias``, or ``chrono``: spread over ``seq_len`` (Tallec &
+    Ollivier 2018)."""
     forget_bias: float = setting(1.0, allowed=Range(-100, 100))
     """First value of the forget-gate bias of LSTM and minLSTM."""
 
@@ -268,9 +281,13 @@ def parse(name: str, value: Any, declared: tuple[Any, Any]) -> Any:
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
-    """Convert to ``str``, ``int`` or ``float`` without losing anything."""
-    words = {int: "a whole number", float: "a number", str: "a word"}[kind]
+    """Convert to ``str``, ``int``, ``float`` or ``bool`` without losing anything."""
+    words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[kind]
+    if kind is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
     try:
+        if kind is bool:
+            raise ValueError
         if isinstance(value, bool) or not isinstance(value, str if kind is str else str | int | float):
             raise ValueError
         if kind is int and isinstance(value, float) and value != int(value):

@@ -100,6 +100,9 @@ def test_configs_do_not_share_anything_that_can_change():
         ("training.seed", str(2**63 - 1), 2**63 - 1),
         ("text.documents", "a=b", "a=b"),
         ("model.embedding_size", "0", 0),
+        ("model.skip_connections", "true", True),
+        ("model.skip_connections", "False", False),
+        ("model.skip_connections", True, True),
     ],
 )
 def test_text_becomes_the_declared_type(name, given, expected):
@@ -109,12 +112,15 @@ def test_text_becomes_the_declared_type(name, given, expected):
 
 
 NOT_NUMBERS = ["", "abc", "1,5", "0x10", True, False, [1], {"a": 1}, b"1", "1e", "--"]
+NOT_BOOLEANS = ["", "yes", "1", 1, 0.0, None, "none", [True]]
 NOT_FINITE = ["nan", "inf", "-inf", math.nan, math.inf, -math.inf, "1e999"]
 NUMBERS = {
     SIZE: ["0", "-3", "65537", "1.5", 1.5, "1e3"],
     "model.num_layers": ["0", "-1", "65"],
     "model.embedding_size": ["-1", "65537"],
     "model.dropout": ["1", "1.5", "-0.1", "1e300"],
+    "model.weight_drop": ["1", "-0.1"],
+    "model.zoneout": ["1", "-0.1"],
     "training.batch_size": ["0", "-1", "65537"],
     "training.seq_len": ["0", "-1", "65537"],
     "training.epochs": ["0", "-1"],
@@ -156,6 +162,11 @@ def test_number_out_of_range_is_refused_by_name(name, value):
     message = refused(**{name: value}).message
     shown = {str(value), str(parsed(value))}
     assert any(f"`{name}` is `{text}`, but must be " in message for text in shown)
+
+
+@pytest.mark.parametrize("value", NOT_BOOLEANS, ids=str)
+def test_switch_must_be_true_or_false(value):
+    assert "must be true or false" in refused(model__skip_connections=value).message
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_a_run_of_format_1_goes_on_by_the_rule_it_began_with(text, tmp_path, nam
 
 
 def make_old(path: Path, optimizer: str) -> None:
-    """Turn a file into what charrnn 0.1 wrote."""
+    """Turn a file into what a program of format 1 wrote."""
     tensors, header = load_tensors(path)
     header = json.loads(json.dumps(header)) | {"format": 1}
     if "config" in header:

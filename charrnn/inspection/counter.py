@@ -11,7 +11,7 @@ from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
-from charrnn.inspection.record import Recorded, Recorder, all_neurons
+from charrnn.inspection.record import Recorded, Recorder, all_neurons, readout_neurons, readout_of
 from charrnn.inspection.scores import Moments
 from charrnn.model.network import Network
 from charrnn.text.vocabulary import ESCAPE
@@ -160,7 +160,7 @@ def _read(
 ) -> _PerValue:
     """Sum up a neuron's activation, and the probability of a newline if one is known, by value."""
     sums = _PerValue(top)
-    outputs = [Neuron(len(network.layers), "h", i) for i in range(network.config.hidden_size)]
+    outputs = readout_neurons(network)
     recorder = Recorder(network, table, [neuron] if newline is None else [neuron, *outputs])
     for window in recorder.read(pieces):
         values, labels = _scored(window, pieces, column)
@@ -169,7 +169,7 @@ def _read(
         p = torch.zeros(len(values))
         if newline is not None:
             with torch.inference_mode():
-                p = torch.softmax(network.readout(values[:, 1:]), dim=-1)[:, newline]
+                p = torch.softmax(readout_of(network, values[:, 1:]), dim=-1)[:, newline]
         rounded = np.rint(np.maximum(labels[known], 0)).astype(int)
         sums.add(rounded, values[:, 0].cpu().numpy(), p.cpu().double().numpy())
     return sums

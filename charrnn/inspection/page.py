@@ -15,7 +15,7 @@ from charrnn.inspection.findings import Findings
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.names import Neuron, parse_neuron
 from charrnn.inspection.pieces import Piece
-from charrnn.inspection.record import Recorded, Recorder
+from charrnn.inspection.record import Recorded, Recorder, readout_neurons, readout_of
 from charrnn.inspection.subject import Subject
 from charrnn.text.vocabulary import ESCAPE, Vocabulary, escape_nats
 
@@ -200,7 +200,7 @@ def _recorded(
     """Return activations then gates, (K + G K, N); next ids and probabilities, (5, N); surprisal, (N,)."""
     network = subject.network
     gates = [Neuron(n.layer, gate, n.index) for gate in _layer(subject).gate_names for n in neurons]
-    top = [Neuron(len(network.layers), "h", i) for i in range(network.config.hidden_size)]
+    read = readout_neurons(network)
     wanted = len(neurons) + len(gates)
     begins = np.cumsum([0, *map(len, pieces)])
     count = min(NEXT, network.vocab_size)
@@ -208,9 +208,9 @@ def _recorded(
     best = np.empty((count, len(ids)), dtype=np.int64)
     probs = np.empty((count, len(ids)), dtype=np.float32)
     surprisal = np.full(len(ids), np.nan)
-    for window in Recorder(network, subject.table, [*neurons, *gates, *top]).read(pieces):
+    for window in Recorder(network, subject.table, [*neurons, *gates, *read]).read(pieces):
         with torch.inference_mode():
-            log_probs = network.readout(window.values[..., wanted:]).log_softmax(-1)
+            log_probs = readout_of(network, window.values[..., wanted:]).log_softmax(-1)
         found = log_probs.topk(count, dim=-1)
         for row, at, length in _rows(window, begins):
             here = slice(at, at + length)

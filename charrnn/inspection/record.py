@@ -83,7 +83,7 @@ class Recorder:
                 window = torch.from_numpy(ids[:running, begin : begin + WINDOW]).to(device)
                 traces, after = self.network.trace(window, state, self._kinds)
                 if begin // WINDOW % CHECKED == 0:
-                    self._check(traces[-1]["h"], state, window)
+                    self._check(self.network.join([trace["h"] for trace in traces]), state, window)
                 left = np.clip(lengths[:running] - begin, 0, WINDOW)
                 yield Recorded(rows[:running], begin, left, self._values(traces))
                 state = after
@@ -123,6 +123,17 @@ def all_neurons(network: Network, kind: str) -> list[Neuron]:
     """Return every neuron of one kind, layer by layer."""
     size = network.config.hidden_size
     return [Neuron(layer + 1, kind, i) for layer in range(len(network.layers)) for i in range(size)]
+
+
+def readout_neurons(network: Network) -> list[Neuron]:
+    """Return the h neurons that the readout reads: the top layer's, or with skip connections all."""
+    every = all_neurons(network, "h")
+    return every if network.config.skip_connections else every[-network.config.hidden_size :]
+
+
+def readout_of(network: Network, values: torch.Tensor) -> torch.Tensor:
+    """Return logits, (…, V), from the values of ``readout_neurons``, (…, N)."""
+    return network.readout(network.join(values.split(network.config.hidden_size, dim=-1)))
 
 
 def raw_values(recorder: Recorder, pieces: Sequence[Piece]) -> list[np.ndarray]:

@@ -79,7 +79,8 @@ def make_subject(
     asked = resolve_all(hypotheses, sample, profile) or for_kind(profile.kind)
     pieces = cut_pieces(corpus, parts, asked, profile, max_chars)
     config = checkpoint.config
-    twin = Network(config.model, len(checkpoint.vocabulary), config.training.seed).to(device).eval()
+    seed, seq_len = config.training.seed, config.training.seq_len
+    twin = Network(config.model, len(checkpoint.vocabulary), seed, seq_len).to(device).eval()
     return Subject(
         run=str(checkpoint.location),
         network=checkpoint.network.to(device).eval(),

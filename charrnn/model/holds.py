@@ -176,11 +176,18 @@ class _Runner:
         first = 0 if begin == 0 else begin + 1
         window = self.ids[:, first : begin + WINDOW + 1]
         values = self.network.inputs(window.t())
+        outputs = []
         for i, layer in enumerate(self.network.layers):
             values, self.states[i] = self._layer(i, layer, values)
+            outputs.append(values)
+        values = self.network.join([self._like(values, output) for output in outputs])
         target = self.ids[:, begin + 2 : begin + WINDOW + 2].t()
         values = values[begin + 1 - first :][: len(target)]
         return self.network.readout(values), target
+
+    def _like(self, top: Tensor, output: Tensor) -> Tensor:
+        """Return a layer's output, (T, R, H), with the copies that the top one has, (T, K, R, H)."""
+        return output.unsqueeze(1) if output.ndim < top.ndim else output
 
     def _layer(self, i: int, layer: RecurrentLayer, values: Tensor) -> tuple[Tensor, State]:
         if self.blocks[i]:

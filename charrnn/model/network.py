@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from charrnn.config import CELLS, ModelConfig
 from charrnn.model import kernels
 from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
+from charrnn.model.initial import initialise
+from charrnn.model.regularisation import bernoulli, check_levers, regularised, with_zoneout
 from charrnn.model.segments import Segments, cut_at_resets
 from charrnn.text.vocabulary import BOUNDARY
 
@@ -35,18 +37,21 @@ class Network(nn.Module):
         config: Settings with nothing left open.
         vocab_size: Number of ids, V.
         seed: Fixes the first weights, the same on every device.
+        seq_len: Timesteps per window that it will be trained with, for ``forget_init``.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, seed: int = 1) -> None:
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, seed: int = 1, seq_len: int | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._build(config, vocab_size)
+            self._build(config, vocab_size, seq_len)
 
-    def _build(self, config: ModelConfig, vocab_size: int) -> None:
-        cell: type[RecurrentLayer] = CELLS[config.cell]
+    def _build(self, config: ModelConfig, vocab_size: int, seq_len: int | None) -> None:
+        cell: type[RecurrentLayer] = with_zoneout(CELLS[config.cell], config.zoneout)
         size, hidden = config.embedding_size, config.hidden_size
         self.embedding = nn.Embedding(vocab_size, size) if size else None
         widths = [size or vocab_size] + [hidden] * (config.num_layers - 1)
@@ -54,7 +59,8 @@ class Network(nn.Module):
         self.readout = nn.Linear(hidden, vocab_size)
         for layer in self.layers:
             layer.connect(self.readout, layer is self.layers[-1])
-            layer.initialise(config.forget_bias)
+            check_levers(config, layer)
+            initialise(layer, config, seq_len)
 
     @property
     def num_params(self) -> int:
@@ -74,7 +80,7 @@ class Network(nn.Module):
             ids: (B, T) int64.
             state: The state before the first timestep. It is not detached: cutting the graph
                 between windows is the trainer's choice.
-            noise: Source of the dropout masks; without one there is no dropout.
+            noise: Source of all masks; without one there is no dropout of any kind.
 
         Returns:
             Logits of the next id, (B, T, V), and the state after the last timestep.
@@ -85,14 +91,24 @@ class Network(nn.Module):
     def hidden(
         self, ids: Tensor, state: NetworkState, noise: torch.Generator | None = None
     ) -> tuple[Tensor, NetworkState]:
-        """Return the top layer's hidden states, (T, B, H), and the state after the window."""
+        """Return what the readout reads, (T, B, H), and the state after the window."""
         run, state = self._window(ids, state)
-        hidden, after = None, []
+        hidden, outputs, after = None, [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
             inputs = None if hidden is None else self._drop(hidden, noise)
-            hidden, layer_state = run(layer, inputs, layer_state)
+            with regularised(layer, self.config, noise):
+                hidden, layer_state = run(layer, inputs, layer_state)
+            outputs.append(hidden)
             after.append(layer_state)
-        return hidden, tuple(after)
+        return self.join(outputs), tuple(after)
+
+    def join(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return what the readout reads, given every layer's output: the top one, or the sum of all.
+
+        Source of the sum: Melis, Dyer & Blunsom 2018, "On the State of the Art of Evaluation in Neural
+        Language Models". It keeps the readout's size, and layers near the input a short way to the loss.
+        """
+        return sum(outputs[1:], outputs[0]) if self.config.skip_connections else outputs[-1]
 
     def loss(
         self, ids: Tensor, targets: Tensor, state: NetworkState, noise: torch.Generator | None = None
@@ -133,7 +149,7 @@ class Network(nn.Module):
         # a reset at the first timestep needs no cut: the state simply starts at zero
         state = tuple(tuple(part * ~reset[0].unsqueeze(1) for part in layer) for layer in state)
         inside = bool(reset[1:].any())
-        if kernels.usable(self.config.cell, self.readout.weight):
+        if not self.config.zoneout and kernels.usable(self.config.cell, self.readout.weight):
             symbols = None if self.embedding is None else self.embedding.weight
             resets = reset.to(torch.uint8).contiguous() if inside else None
             return _NativeWindow(self.config.cell, symbols, ids.t().contiguous(), resets), state
@@ -148,11 +164,12 @@ class Network(nn.Module):
         """Return what ``hidden`` does, step by step in plain PyTorch."""
         reset = ids.t() == BOUNDARY
         inputs = self.inputs(ids.t())
-        after = []
+        outputs, after = [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
             inputs, layer_state = layer.reference(inputs, layer_state, reset)
+            outputs.append(inputs)
             after.append(layer_state)
-        return inputs, tuple(after)
+        return self.join(outputs), tuple(after)
 
     def step(
         self, ids: Tensor, state: NetworkState, hold: LayerHold = no_hold
@@ -172,7 +189,7 @@ class Network(nn.Module):
             layer_state = layer.step(gate_input, tuple(part * keep for part in layer_state), hold(number))
             after.append(layer_state)
             hidden = layer_state[0]
-        return self.readout(hidden), tuple(after)
+        return self.readout(self.join([layer_state[0] for layer_state in after])), tuple(after)
 
     def _first_gate_input(self, ids: Tensor) -> Tensor:
         layer = self.layers[0]
@@ -191,7 +208,8 @@ class Network(nn.Module):
         keep = 1.0 - self.config.dropout
         if noise is None or keep == 1.0:
             return values
-        return values * torch.empty_like(values).bernoulli_(keep, generator=noise).div_(keep)
+        like = values[:1] if self.config.dropout_kind == "variational" else values
+        return values * bernoulli(like, keep, noise).div_(keep)
 
 
 @dataclass(frozen=True)

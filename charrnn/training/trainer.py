@@ -95,7 +95,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         config = self.job.config
-        network = self.initial or Network(config.model, len(self.job.vocabulary), config.training.seed)
+        network = self.initial or _first_network(self.job)
         self.network = network.to(self.device)
         self.recipe = OPTIMIZERS[config.training.optimizer]
         groups = parameter_groups(self.network, self.recipe, config.training)
@@ -396,6 +396,11 @@ class Trainer:
             None if best is None else best / math.log(2),
             self.counters.stopped_by,
         )
+
+
+def _first_network(job: Job) -> Network:
+    training = job.config.training
+    return Network(job.config.model, len(job.vocabulary), training.seed, training.seq_len)
 
 
 def _mix(seed: int, step: int) -> int:

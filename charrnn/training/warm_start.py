@@ -38,7 +38,8 @@ def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Ne
             f"`model.{changed[0]}` differs from that of `{base.name}`",
             "a warm start keeps the network's shape",
         )
-    network = Network(config.model, len(vocabulary), config.training.seed)
+    training = config.training
+    network = Network(config.model, len(vocabulary), training.seed, training.seq_len)
     fresh = network.state_dict()
     with torch.no_grad():
         for name, old in base.network.state_dict().items():

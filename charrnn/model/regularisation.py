@@ -1,0 +1,116 @@
+"""What makes a layer forget at random while it learns: recurrent weight-drop and zoneout.
+
+Masks come from the generator of the training step, so they depend on nothing but seed and step. Dropout
+of layer outputs is ``Network``'s own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from charrnn.config import ModelConfig
+from charrnn.errors import ConfigError
+from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
+
+RECURRENT = "weight_hh_l0"
+
+
+class Zoneout(RecurrentLayer):
+    """A cell each of whose states keeps its old value with a probability, and else takes the new one.
+
+    While it learns, a mask decides for every neuron and timestep; otherwise the state is the mean of old
+    and new that this amounts to. The new h follows from the new c, before either is mixed with the old.
+
+    Source: Krueger et al. 2017, "Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations".
+    """
+
+    probability: ClassVar[float]
+    packs: ClassVar[bool] = False
+    noise: torch.Generator | None = None
+
+    def step(self, gate_input: Tensor, state: State, hold: Hold = untouched) -> State:
+        """Advance one timestep of the cell, then keep some of the state."""
+
+        def hold_gates(kind: str, values: Tensor) -> Tensor:
+            return values if kind in self.state_names else hold(kind, values)
+
+        after = super().step(gate_input, state, hold_gates)
+        mixed = (self._mixed(old, new) for old, new in zip(state, after, strict=True))
+        return tuple(hold(kind, part) for kind, part in zip(self.state_names, mixed, strict=True))
+
+    def _mixed(self, old: Tensor, new: Tensor) -> Tensor:
+        if self.noise is None:
+            return torch.lerp(new, old, self.probability)
+        return torch.where(bernoulli(new, self.probability, self.noise).bool(), old, new)
+
+    def recurrence(self, inputs: Tensor, state: State, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run a window step by step: no kernel stops between timesteps to mix states."""
+        return self.reference(inputs, state, reset)
+
+
+def with_zoneout(cell: type[RecurrentLayer], probability: float) -> type[RecurrentLayer]:
+    """Return the cell with zoneout, or the cell itself where the probability is 0."""
+    if probability == 0:
+        return cell
+    return type(f"Zoneout{cell.__name__}", (Zoneout, cell), {"probability": probability})
+
+
+def bernoulli(like: Tensor, probability: float, noise: torch.Generator) -> Tensor:
+    """Return ones with a probability and zeros else, in the shape of a tensor."""
+    return torch.empty_like(like, memory_format=torch.contiguous_format).bernoulli_(
+        probability, generator=noise
+    )
+
+
+@contextmanager
+def regularised(layer: RecurrentLayer, config: ModelConfig, noise: torch.Generator | None) -> Iterator[None]:
+    """Let a layer read a window of training: with a part of its recurrent weights, and with zoneout.
+
+    Weight-drop sets recurrent weights to zero for the whole window, the same for every row; those that
+    are kept grow, so that evaluation needs no scaling.
+
+    Source: Merity, Keskar & Socher 2018, "Regularizing and Optimizing LSTM Language Models".
+    """
+    if noise is None or not (config.weight_drop or config.zoneout):
+        yield
+        return
+    whole = layer._parameters.get(RECURRENT)
+    layer.noise = noise
+    try:
+        if config.weight_drop:
+            keep = 1 - config.weight_drop
+            _use(layer, whole * bernoulli(whole, keep, noise).div_(keep))
+        yield
+    finally:
+        layer.noise = None
+        if config.weight_drop:
+            _use(layer, whole)
+
+
+def _use(layer: RecurrentLayer, weight: Tensor) -> None:
+    """Put a tensor, with its graph, where every path of a layer looks for its recurrent weights."""
+    layer._parameters[RECURRENT] = weight
+    if hasattr(layer, "_flat_weights"):  # torch.nn's own list of its weights
+        layer._flat_weights[layer._flat_weights_names.index(RECURRENT)] = weight
+
+
+def check_levers(config: ModelConfig, layer: RecurrentLayer) -> None:
+    """Refuse what a cell cannot have.
+
+    Raises:
+        ConfigError: Weight-drop without recurrent weights, or chrono without a forget gate.
+    """
+    if config.weight_drop and not hasattr(layer, RECURRENT):
+        raise ConfigError(f"`model.weight_drop` needs recurrent weights, and `{config.cell}` has none")
+    if config.forget_init == "chrono" and not (
+        {"f", "z"} & set(layer.gate_names) and hasattr(layer, "bias_hh_l0")
+    ):
+        raise ConfigError(
+            f"`model.forget_init` is `chrono`, but `{config.cell}` has no forget gate to set",
+            "chrono is for lstm and gru",
+        )
