@@ -136,6 +136,12 @@ class ModelConfig:
     forget_init: str = setting("constant", allowed=("constant", "chrono"))
     """First bias of the gate that keeps: ``forget_bias``, or ``chrono``: spread over ``seq_len`` (Tallec &
     Ollivier 2018)."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether, but for dropout, every layer only does what its cell says, and the readout reads the top."""
+        return not self.zoneout and not self.skip_connections
+
     forget_bias: float = setting(1.0, allowed=Range(-100, 100))
     """First value of the forget-gate bias of LSTM and minLSTM."""
 

@@ -12,12 +12,14 @@ from small_runs import SMALL, assert_resumes_exactly, run_events, write_words
 from torch import nn
 
 import charrnn
+from charrnn.compression.network import FixedPointNetwork
 from charrnn.config import ModelConfig
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, RunError
 from charrnn.inspection.record import readout_neurons, readout_of
 from charrnn.model import kernels
 from charrnn.model.holds import Held, held_losses, hold_all
 from charrnn.model.network import Network
+from charrnn.text.vocabulary import Vocabulary
 from charrnn.training import start
 
 CELLS = ["lstm", "gru", "elman"]
@@ -213,6 +215,15 @@ def test_holding_agrees_with_single_steps_under_skip_connections(layer):
             nats.append(logits.log_softmax(-1))
         nats = torch.stack(nats[1:], dim=1).gather(2, ids[:, 1:, None])[..., 0]
         torch.testing.assert_close(losses[copy], -nats)
+
+
+@pytest.mark.parametrize("lever", [{"zoneout": 0.1}, {"skip_connections": True}], ids=str)
+def test_compression_refuses_what_its_arithmetic_lacks(lever):
+    vocabulary = Vocabulary.of_chars(map(ord, "abcdefghi"))
+    tensors = {name: p.detach().numpy() for name, p in make().named_parameters()}
+    FixedPointNetwork(make().config, vocabulary, tensors)
+    with pytest.raises(RunError, match="zoneout or skip"):
+        FixedPointNetwork(make(**lever).config, vocabulary, tensors)
 
 
 # -- first weights ------------------------------------------------------------------------------

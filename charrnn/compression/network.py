@@ -80,6 +80,8 @@ class FixedPointNetwork:
                 f"compression has no exact arithmetic for the cell `{model.cell}`",
                 f"it has for {', '.join(CELLS)}",
             )
+        if not model.plain:
+            raise RunError("compression has no exact arithmetic for zoneout or skip connections")
         self._cell = CELLS[model.cell]
         _check_shapes(tensors, _expected_shapes(model, len(vocabulary), self._cell.gates))
         self.digest = _digest(model, vocabulary, tensors)
