@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from charrnn.config import CELLS, ModelConfig
 from charrnn.model.network import Network
 
 CELL_NAMES = list(CELLS)
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "cells.md"
 OTHER = {
     "lstm": lambda i, h: nn.LSTM(i, h),
     "gru": lambda i, h: nn.GRU(i, h),
@@ -141,6 +143,14 @@ def test_trace_repeats_what_the_steps_do(cell, resets):
     torch.testing.assert_close(traces[-1]["h"], network.hidden(ids, state)[0])
     for layer, trace in zip(network.layers, traces, strict=True):
         assert set(trace) == {*layer.state_names, *layer.gate_names}
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_the_document_of_the_cells_has_a_row_for_every_one(cell):
+    rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| [")]
+    (row,) = [row for row in rows if f"`{cell}`" in row]
+    recorded = row.split("|")[4].split()
+    assert recorded == [*CELLS[cell].state_names, *CELLS[cell].gate_names]
 
 
 def test_forget_bias_is_the_sum_of_both_biases():

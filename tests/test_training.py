@@ -302,6 +302,23 @@ def test_a_warm_start_keeps_old_symbols_and_adds_new_ones(text, tmp_path):
         )
 
 
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_a_warm_start_takes_over_every_weight_of_every_cell(text, tmp_path, cell):
+    run_events(text, tmp_path / "old", **{"model.cell": cell, "training.steps": 2})
+    other = tmp_path / "other.txt"
+    other.write_text("ÄÖÜ the fox! " * 80, encoding="utf-8")
+    settings = {"training.steps": 1}
+    names = {"run": str(tmp_path / "new"), "init_from": str(tmp_path / "old")}
+    trainer = start.start([str(other)], settings=settings, device="cpu", **names)
+    old, new = load_checkpoint(find_checkpoint(tmp_path / "old")).network.state_dict(), trainer.network
+    assert len(trainer.job.vocabulary) > len(old["readout.bias"])
+    assert set(new.state_dict()) == set(old)
+    for name, weight in new.state_dict().items():
+        assert torch.equal(weight[tuple(map(slice, old[name].shape))], old[name]), name
+    *_, end = trainer.events()
+    assert end.stopped_by == "steps"
+
+
 def test_lists_of_names_are_documents_of_their_own(tmp_path):
     names = tmp_path / "names.txt"
     picker = random.Random(1)

@@ -45,7 +45,8 @@ def _parts(findings: GradientFindings, width: int) -> Iterator[RenderableType]:
         style="dim",
     )
     yield _table(findings)
-    yield from _panels(findings, width)
+    parts = zip(findings.trained, findings.untrained, strict=True)
+    yield from panels([(fading.name, fading, before) for fading, before in parts], width)
     yield Text(
         "curve: this network; dots: the same before training; half-life: lag in characters at which "
         "half is left; 1 %: the last lag at which a hundredth is",
@@ -83,15 +84,19 @@ def _share(value: float) -> str:
     return unsigned(value) if value >= 0.01 else f"{value:.0e}".replace("e-0", "e-") if value else "0"
 
 
-def _panels(findings: GradientFindings, width: int) -> Iterator[Group]:
-    """Yield rows of panels, two side by side where there are several."""
-    pairs = list(zip(findings.trained, findings.untrained, strict=True))
+def panels(pairs: Sequence[tuple[str, Fading, Fading]], width: int) -> Iterator[Group]:
+    """Yield rows of panels on one and the same axis, two side by side where there are several.
+
+    Args:
+        pairs: A title, the gradient of a trained network, and that of its untrained twin.
+        width: Columns of the terminal.
+    """
     fitting = min(len(pairs), 2)
     side = min(MAX_PANEL, (width + GAP) // fitting - GAP) - AXIS
-    decades = _decades(findings)
+    decades = _decades([fading for _, *both in pairs for fading in both])
     for first in range(0, len(pairs), fitting):
-        panels = [_panel(*pair, side, decades) for pair in pairs[first : first + fitting]]
-        yield Group(*(_joined(lines) for lines in zip(*panels, strict=True)))
+        drawn = [_panel(*pair, side, decades) for pair in pairs[first : first + fitting]]
+        yield Group(*(_joined(lines) for lines in zip(*drawn, strict=True)))
 
 
 def _joined(parts: Sequence[str]) -> Text:
@@ -100,15 +105,15 @@ def _joined(parts: Sequence[str]) -> Text:
     return line
 
 
-def _decades(findings: GradientFindings) -> tuple[int, int]:
-    """Return the lowest and the highest power of ten on the axis, the same for all panels."""
-    values = np.concatenate([fading.relative for fading in (*findings.trained, *findings.untrained)])
+def _decades(fadings: Sequence[Fading]) -> tuple[int, int]:
+    """Return the lowest and the highest power of ten on the axis."""
+    values = np.concatenate([fading.relative for fading in fadings])
     logs = np.log10(values[values > 0]) if (values > 0).any() else np.zeros(1)
     low, high = int(np.floor(logs.min())), int(np.ceil(logs.max() - 1e-9))
     return max(LOWEST, min(low, -1)), max(0, high)
 
 
-def _panel(fading: Fading, before: Fading, side: int, decades: tuple[int, int]) -> list[str]:
+def _panel(title: str, fading: Fading, before: Fading, side: int, decades: tuple[int, int]) -> list[str]:
     """Return the lines of one panel, each ``side`` and the axis wide."""
     dots = Dots(side, HEIGHT)
     dots.put_curve(_heights(fading, 2 * side, decades))
@@ -117,7 +122,7 @@ def _panel(fading: Fading, before: Fading, side: int, decades: tuple[int, int]) 
     dots.put(across / (2 * side - 1), dotted[across])
     low, high = decades
     labels = {0: _power(high), HEIGHT - 1: _power(low)}
-    lines = [f"{'':{AXIS}}{fading.name}"]
+    lines = [f"{'':{AXIS}}{title}"]
     for number, row in enumerate(dots.rows()):
         label = labels.get(number, "")
         lines.append(f"{label:>{AXIS - 1}}{'┤' if label else '│'}{row}")
