@@ -47,6 +47,7 @@ SIGNATURES = {
     "cross_entropy": (c_void_p, c_void_p, c_void_p, c_int, c_int, c_int),
     "add_rows": (c_void_p, c_void_p, c_void_p, c_long, c_int, c_int),
     "sum_of_squares": (POINTER(c_void_p), POINTER(c_long), c_int, POINTER(c_double), c_int),
+    "sample": (c_void_p, c_void_p, c_void_p, c_int),
     "adamw": (c_void_p, c_void_p, c_void_p, c_void_p, c_long, POINTER(Adam), c_int),
 }
 

@@ -8,6 +8,10 @@
 
 #include "tile.h"
 
+TILES(2)
+TILES(3)
+TILES(4)
+
 /* One layer's window. Arrays are (T, B, .) unless said otherwise; h and c have a timestep more: the state before. */
 typedef struct {
     int T, B, H;
@@ -25,11 +29,12 @@ typedef struct {
     float *carry_c;
 } window;
 
+/* Some rows at a timestep, and the units of a panel. */
 typedef struct {
     const window *w;
     const float *zeros; /* (G H) of them: the state of a row that was reset */
-    int t, first;       /* timestep, first row of the block */
-} place;
+    int t, first, rows, unit;
+} block;
 
 INLINE long at(const window *w, int t, int b) { return (long)t * w->B + b; }
 INLINE int is_reset(const window *w, int t, int b) { return w->reset && w->reset[at(w, t, b)]; }
@@ -39,9 +44,9 @@ INLINE const float *input_row(const window *w, int gates, int t, int b) {
     return w->input + row * gates * w->H;
 }
 
-/* Rows of h before timestep t. */
-INLINE void state_rows(const int rows, const place *p, const float **row) {
-    for (int r = 0; r < rows; r++) {
+/* Rows of h before the timestep. */
+INLINE void state_rows(const block *p, const float **row) {
+    for (int r = 0; r < p->rows; r++) {
         const int b = p->first + r;
         row[r] = is_reset(p->w, p->t, b) ? p->zeros : p->w->h + at(p->w, p->t, b) * p->w->H;
     }
@@ -49,25 +54,23 @@ INLINE void state_rows(const int rows, const place *p, const float **row) {
 
 /* -- forward ------------------------------------------------------------------------------------------------ */
 
-INLINE void lstm_forward(const int rows, const int whole, const place *p, int unit) {
+static void lstm_forward(const block *p) {
     const window *w = p->w;
-    const int H = w->H, n = whole ? WIDTH : H - unit;
+    const int H = w->H, n = H - p->unit;
     const float *row[MOST_ROWS];
-    vec acc[MAX_ROWS(4)][4];
-    state_rows(rows, p, row);
-    UNROLL for (int r = 0; r < rows; r++) {
-        const float *x = input_row(w, 4, p->t, p->first + r) + unit;
-        UNROLL for (int g = 0; g < 4; g++) acc[r][g] = load_part(x + g * H, n);
-    }
-    tile(rows, 4, row, w->panels + (long)unit * 4 * H, H, &acc[0][0]);
-    UNROLL for (int r = 0; r < rows; r++) {
+    vec sums[MOST_SUMS];
+    state_rows(p, row);
+    tiles_4[p->rows - 1](row, w->panels, (long)p->unit * 4 * H, H, sums, 0);
+    for (int r = 0; r < p->rows; r++) {
         const int b = p->first + r;
-        const long now = at(w, p->t, b) * H + unit, next = at(w, p->t + 1, b) * H + unit;
-        const vec i = sigmoid(acc[r][0]), f = sigmoid(acc[r][1]);
-        const vec g = hyperbolic_tangent(acc[r][2]), o = sigmoid(acc[r][3]);
+        const long now = at(w, p->t, b) * H + p->unit, next = now + (long)w->B * H;
+        const float *x = input_row(w, 4, p->t, b) + p->unit;
+        const vec i = sigmoid(sums[4 * r] + load_part(x, n)), f = sigmoid(sums[4 * r + 1] + load_part(x + H, n));
+        const vec g = hyperbolic_tangent(sums[4 * r + 2] + load_part(x + 2 * H, n));
+        const vec o = sigmoid(sums[4 * r + 3] + load_part(x + 3 * H, n));
         const vec before = is_reset(w, p->t, b) ? (vec){} : load_part(w->c + now, n);
         const vec c = f * before + i * g;
-        float *gates = w->gates + at(w, p->t, b) * 4 * H + unit;
+        float *gates = w->gates + at(w, p->t, b) * 4 * H + p->unit;
         store_part(gates, i, n);
         store_part(gates + H, f, n);
         store_part(gates + 2 * H, g, n);
@@ -77,190 +80,163 @@ INLINE void lstm_forward(const int rows, const int whole, const place *p, int un
     }
 }
 
-INLINE void gru_forward(const int rows, const int whole, const place *p, int unit) {
+static void gru_forward(const block *p) {
     const window *w = p->w;
-    const int H = w->H, n = whole ? WIDTH : H - unit;
+    const int H = w->H, n = H - p->unit;
     const float *row[MOST_ROWS];
-    vec acc[MAX_ROWS(3)][3];
-    state_rows(rows, p, row);
-    UNROLL for (int r = 0; r < rows; r++) {
-        const float *x = input_row(w, 3, p->t, p->first + r) + unit;
-        acc[r][0] = load_part(x, n);
-        acc[r][1] = load_part(x + H, n);
-        acc[r][2] = load_part(w->bias + unit, n);
-    }
-    tile(rows, 3, row, w->panels + (long)unit * 3 * H, H, &acc[0][0]);
-    UNROLL for (int r = 0; r < rows; r++) {
+    vec sums[MOST_SUMS];
+    state_rows(p, row);
+    tiles_3[p->rows - 1](row, w->panels, (long)p->unit * 3 * H, H, sums, 0);
+    const vec bias = load_part(w->bias + p->unit, n);
+    for (int r = 0; r < p->rows; r++) {
         const int b = p->first + r;
-        const long now = at(w, p->t, b) * H + unit, next = at(w, p->t + 1, b) * H + unit;
-        const vec x = load_part(input_row(w, 3, p->t, b) + 2 * H + unit, n);
-        const vec reset = sigmoid(acc[r][0]), z = sigmoid(acc[r][1]);
-        const vec new = hyperbolic_tangent(x + reset * acc[r][2]);
-        float *gates = w->gates + at(w, p->t, b) * 3 * H + unit;
+        const long now = at(w, p->t, b) * H + p->unit, next = now + (long)w->B * H;
+        const float *x = input_row(w, 3, p->t, b) + p->unit;
+        const vec reset = sigmoid(sums[3 * r] + load_part(x, n)), z = sigmoid(sums[3 * r + 1] + load_part(x + H, n));
+        const vec recurrent = sums[3 * r + 2] + bias;
+        const vec new = hyperbolic_tangent(load_part(x + 2 * H, n) + reset * recurrent);
+        float *gates = w->gates + at(w, p->t, b) * 3 * H + p->unit;
         store_part(gates, reset, n);
         store_part(gates + H, z, n);
         store_part(gates + 2 * H, new, n);
-        store_part(w->kept + now, acc[r][2], n);
-        store_part(w->h + next, new + z * (load_part(row[r] + unit, n) - new), n);
+        store_part(w->kept + now, recurrent, n);
+        store_part(w->h + next, new + z * (load_part(row[r] + p->unit, n) - new), n);
     }
 }
 
-INLINE void elman_forward(const int rows, const int whole, const place *p, int unit, int rectified) {
+INLINE void elman_forward(const block *p, const int rectified) {
     const window *w = p->w;
-    const int H = w->H, n = whole ? 2 * WIDTH : H - unit;
+    const int H = w->H;
     const float *row[MOST_ROWS];
-    vec acc[MAX_ROWS(2)][2];
-    state_rows(rows, p, row);
-    UNROLL for (int r = 0; r < rows; r++) {
-        const float *x = input_row(w, 1, p->t, p->first + r) + unit;
-        acc[r][0] = load_part(x, n);
-        acc[r][1] = n > WIDTH ? load_part(x + WIDTH, n - WIDTH) : (vec){};
-    }
-    tile(rows, 2, row, w->panels + (long)unit * H, H, &acc[0][0]);
-    UNROLL for (int r = 0; r < rows; r++) {
-        float *h = w->h + at(w, p->t + 1, p->first + r) * H + unit;
-        UNROLL for (int v = 0; v < 2; v++) {
-            if (n <= v * WIDTH) break;
-            const vec a = acc[r][v];
-            store_part(h + v * WIDTH, rectified ? (vec)((ints)a & (a > 0)) : hyperbolic_tangent(a), n - v * WIDTH);
-        }
+    vec sums[MOST_SUMS];
+    state_rows(p, row);
+    tiles_2[p->rows - 1](row, w->panels, (long)p->unit * H, H, sums, 0);
+    for (int i = 0; i < 2 * p->rows; i++) {
+        const int b = p->first + i / 2, u = p->unit + i % 2 * WIDTH, n = H - u;
+        if (n <= 0) continue;
+        const vec a = sums[i] + load_part(input_row(w, 1, p->t, b) + u, n);
+        store_part(w->h + at(w, p->t + 1, b) * H + u, rectified ? rectifier(a) : hyperbolic_tangent(a), n);
     }
 }
 
-/* -- backward: acc is the gradient of h from the next timestep and from above ------------------------------------ */
+static void elman_tanh_forward(const block *p) { elman_forward(p, 0); }
+static void elman_relu_forward(const block *p) { elman_forward(p, 1); }
+
+/* -- backward --------------------------------------------------------------------------------------------------- */
 
 /* Rows of the next timestep's gate gradients; none where the state was cut off, or after the window. */
-INLINE void gradient_rows(const int rows, const place *p, const float *array, long width, const float **row) {
+INLINE void gradient_rows(const block *p, const float *array, long width, const float **row) {
     const window *w = p->w;
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < p->rows; r++) {
         const int b = p->first + r, next = p->t + 1;
         row[r] = next == w->T || is_reset(w, next, b) ? p->zeros : array + at(w, next, b) * width;
     }
 }
 
-INLINE void start_gradient(const int rows, const int whole, const place *p, int unit, vec acc[][2]) {
-    const window *w = p->w;
-    UNROLL for (int r = 0; r < rows; r++) {
-        const long b = p->first + r, above = at(w, p->t, b) * w->H + unit;
-        UNROLL for (int v = 0; v < 2; v++) {
-            const int n = whole ? WIDTH : w->H - unit - v * WIDTH;
-            acc[r][v] = n > 0 ? load_part(w->dh + above + v * WIDTH, n) : (vec){};
-            if (n > 0) acc[r][v] += load_part(w->carry_h + b * w->H + unit + v * WIDTH, n);
-        }
-    }
+/* The gradient of h from the next timestep, from above and from what was carried past U. */
+INLINE vec whole_gradient(const window *w, vec sum, long now, long carried, int n) {
+    return sum + load_part(w->dh + now, n) + load_part(w->carry_h + carried, n);
 }
 
-INLINE void lstm_backward(const int rows, const int whole, const place *p, int unit) {
+static void lstm_backward(const block *p) {
     const window *w = p->w;
     const int H = w->H;
     const float *row[MOST_ROWS];
-    vec acc[MAX_ROWS(2)][2];
-    gradient_rows(rows, p, w->gates, 4L * H, row);
-    start_gradient(rows, whole, p, unit, acc);
-    tile(rows, 2, row, w->panels + (long)unit * 4 * H, 4 * H, &acc[0][0]);
-    UNROLL for (int r = 0; r < rows; r++) {
-        const int b = p->first + r, cut = is_reset(w, p->t, b);
-        UNROLL for (int v = 0; v < 2; v++) {
-            const int u = unit + v * WIDTH, n = whole ? WIDTH : H - u;
-            if (n <= 0) break;
-            float *gates = w->gates + at(w, p->t, b) * 4 * H + u, *carry = w->carry_c + (long)b * H + u;
-            const long now = at(w, p->t, b) * H + u;
-            const vec i = load_part(gates, n), f = load_part(gates + H, n);
-            const vec g = load_part(gates + 2 * H, n), o = load_part(gates + 3 * H, n);
-            const vec squashed = hyperbolic_tangent(load_part(w->c + now + (long)w->B * H, n));
-            const vec before = cut ? (vec){} : load_part(w->c + now, n);
-            const vec dc = load_part(carry, n) + acc[r][v] * o * (1.0f - squashed * squashed);
-            store_part(gates, dc * g * i * (1.0f - i), n);
-            store_part(gates + H, dc * before * f * (1.0f - f), n);
-            store_part(gates + 2 * H, dc * i * (1.0f - g * g), n);
-            store_part(gates + 3 * H, acc[r][v] * squashed * o * (1.0f - o), n);
-            store_part(carry, cut ? (vec){} : dc * f, n);
-            store_part(w->carry_h + (long)b * H + u, (vec){}, n);
-        }
+    vec sums[MOST_SUMS];
+    gradient_rows(p, w->gates, 4L * H, row);
+    tiles_2[p->rows - 1](row, w->panels, (long)p->unit * 4 * H, 4 * H, sums, 0);
+    for (int j = 0; j < 2 * p->rows; j++) {
+        const int b = p->first + j / 2, u = p->unit + j % 2 * WIDTH, n = H - u, cut = is_reset(w, p->t, b);
+        if (n <= 0) continue;
+        const long now = at(w, p->t, b) * H + u, carried = (long)b * H + u;
+        float *gates = w->gates + at(w, p->t, b) * 4 * H + u;
+        const vec i = load_part(gates, n), f = load_part(gates + H, n);
+        const vec g = load_part(gates + 2 * H, n), o = load_part(gates + 3 * H, n);
+        const vec squashed = hyperbolic_tangent(load_part(w->c + now + (long)w->B * H, n));
+        const vec before = cut ? (vec){} : load_part(w->c + now, n);
+        const vec dh = whole_gradient(w, sums[j], now, carried, n);
+        const vec dc = load_part(w->carry_c + carried, n) + dh * o * (1.0f - squashed * squashed);
+        store_part(gates, dc * g * i * (1.0f - i), n);
+        store_part(gates + H, dc * before * f * (1.0f - f), n);
+        store_part(gates + 2 * H, dc * i * (1.0f - g * g), n);
+        store_part(gates + 3 * H, dh * squashed * o * (1.0f - o), n);
+        store_part(w->carry_c + carried, cut ? (vec){} : dc * f, n);
+        store_part(w->carry_h + carried, (vec){}, n);
     }
 }
 
-INLINE void gru_backward(const int rows, const int whole, const place *p, int unit) {
+static void gru_backward(const block *p) {
     const window *w = p->w;
     const int H = w->H;
+    const long panel = (long)p->unit * 3 * H;
     const float *row[MOST_ROWS], *row_n[MOST_ROWS], *before[MOST_ROWS];
-    vec acc[MAX_ROWS(2)][2];
-    gradient_rows(rows, p, w->gates, 3L * H, row);
-    gradient_rows(rows, p, w->kept, H, row_n);
-    state_rows(rows, p, before);
-    start_gradient(rows, whole, p, unit, acc);
-    tile(rows, 2, row, w->panels + (long)unit * 3 * H, 2 * H, &acc[0][0]);
-    tile(rows, 2, row_n, w->panels + (long)unit * 3 * H + 4L * H * WIDTH, H, &acc[0][0]);
-    UNROLL for (int r = 0; r < rows; r++) {
-        const int b = p->first + r, cut = is_reset(w, p->t, b);
-        UNROLL for (int v = 0; v < 2; v++) {
-            const int u = unit + v * WIDTH, n = whole ? WIDTH : H - u;
-            if (n <= 0) break;
-            float *gates = w->gates + at(w, p->t, b) * 3 * H + u, *recurrent = w->kept + at(w, p->t, b) * H + u;
-            const vec reset = load_part(gates, n), z = load_part(gates + H, n), new = load_part(gates + 2 * H, n);
-            const vec dn = acc[r][v] * (1.0f - z) * (1.0f - new * new);
-            const vec dz = acc[r][v] * (load_part(before[r] + u, n) - new) * z * (1.0f - z);
-            store_part(gates, dn * load_part(recurrent, n) * reset * (1.0f - reset), n);
-            store_part(gates + H, dz, n);
-            store_part(gates + 2 * H, dn, n);
-            store_part(recurrent, dn * reset, n);
-            store_part(w->carry_h + (long)b * H + u, cut ? (vec){} : acc[r][v] * z, n);
-        }
+    vec sums[MOST_SUMS];
+    gradient_rows(p, w->gates, 3L * H, row);
+    gradient_rows(p, w->kept, H, row_n);
+    state_rows(p, before);
+    tiles_2[p->rows - 1](row, w->panels, panel, 2 * H, sums, 0);
+    tiles_2[p->rows - 1](row_n, w->panels, panel + 4L * H * WIDTH, H, sums, 1);
+    for (int j = 0; j < 2 * p->rows; j++) {
+        const int b = p->first + j / 2, u = p->unit + j % 2 * WIDTH, n = H - u;
+        if (n <= 0) continue;
+        const long now = at(w, p->t, b) * H + u, carried = (long)b * H + u;
+        float *gates = w->gates + at(w, p->t, b) * 3 * H + u, *recurrent = w->kept + now;
+        const vec reset = load_part(gates, n), z = load_part(gates + H, n), new = load_part(gates + 2 * H, n);
+        const vec dh = whole_gradient(w, sums[j], now, carried, n);
+        const vec dn = dh * (1.0f - z) * (1.0f - new * new);
+        const vec dz = dh * (load_part(before[j / 2] + u, n) - new) * z * (1.0f - z);
+        store_part(gates, dn * load_part(recurrent, n) * reset * (1.0f - reset), n);
+        store_part(gates + H, dz, n);
+        store_part(gates + 2 * H, dn, n);
+        store_part(recurrent, dn * reset, n);
+        store_part(w->carry_h + carried, is_reset(w, p->t, b) ? (vec){} : dh * z, n);
     }
 }
 
-INLINE void elman_backward(const int rows, const int whole, const place *p, int unit, int rectified) {
+INLINE void elman_backward(const block *p, const int rectified) {
     const window *w = p->w;
     const int H = w->H;
     const float *row[MOST_ROWS];
-    vec acc[MAX_ROWS(2)][2];
-    gradient_rows(rows, p, w->gates, H, row);
-    start_gradient(rows, whole, p, unit, acc);
-    tile(rows, 2, row, w->panels + (long)unit * H, H, &acc[0][0]);
-    UNROLL for (int r = 0; r < rows; r++) {
-        const int b = p->first + r;
-        UNROLL for (int v = 0; v < 2; v++) {
-            const int u = unit + v * WIDTH, n = whole ? WIDTH : H - u;
-            if (n <= 0) break;
-            const vec h = load_part(w->h + at(w, p->t + 1, b) * H + u, n), d = acc[r][v];
-            const vec da = rectified ? (vec)((ints)d & (h > 0)) : d * (1.0f - h * h);
-            store_part(w->gates + at(w, p->t, b) * H + u, da, n);
-            store_part(w->carry_h + (long)b * H + u, (vec){}, n);
-        }
+    vec sums[MOST_SUMS];
+    gradient_rows(p, w->gates, H, row);
+    tiles_2[p->rows - 1](row, w->panels, (long)p->unit * H, H, sums, 0);
+    for (int j = 0; j < 2 * p->rows; j++) {
+        const int b = p->first + j / 2, u = p->unit + j % 2 * WIDTH, n = H - u;
+        if (n <= 0) continue;
+        const long now = at(w, p->t, b) * H + u, carried = (long)b * H + u;
+        const vec h = load_part(w->h + now + (long)w->B * H, n), dh = whole_gradient(w, sums[j], now, carried, n);
+        store_part(w->gates + now, rectified ? (vec)((ints)dh & (h > 0)) : dh * (1.0f - h * h), n);
+        store_part(w->carry_h + carried, (vec){}, n);
     }
 }
+
+static void elman_tanh_backward(const block *p) { elman_backward(p, 0); }
+static void elman_relu_backward(const block *p) { elman_backward(p, 1); }
 
 /* -- the loops around them ---------------------------------------------------------------------------------------- */
 
-/* Every row block of every panel of `step` units, panels outermost: a panel is read from near memory. A last
- * panel that is not whole takes one row at a time. */
-#define EACH_BLOCK(vectors, step, function, ...)                                                               \
-    for (int unit = 0; unit < w->H; unit += (step)) {                                                          \
-        const int whole = unit + (step) <= w->H, block = block_rows(end - begin, MAX_ROWS(vectors));           \
-        for (int first = begin, n; first < end; first += n) {                                                  \
-            const place at_block = {w, zeros, t, first};                                                       \
-            n = !whole ? 1 : end - first < block ? end - first : block;                                        \
-            if (!whole) function(1, 0, &at_block, unit __VA_OPT__(,) __VA_ARGS__);                            \
-            else CONSTANT_ROWS(n, MAX_ROWS(vectors), function, 1, &at_block, unit __VA_OPT__(,) __VA_ARGS__)  \
-        }                                                                                                      \
-    }
+typedef struct {
+    void (*run)(const block *);
+    int vectors, step; /* of sums in a row of a tile; units of a panel */
+} part;
 
-enum { LSTM, GRU, ELMAN, ELMAN_RELU };
+static const part forward_part[] = {{lstm_forward, 4, WIDTH},
+                                    {gru_forward, 3, WIDTH},
+                                    {elman_tanh_forward, 2, 2 * WIDTH},
+                                    {elman_relu_forward, 2, 2 * WIDTH}};
+static const part backward_part[] = {{lstm_backward, 2, 2 * WIDTH},
+                                     {gru_backward, 2, 2 * WIDTH},
+                                     {elman_tanh_backward, 2, 2 * WIDTH},
+                                     {elman_relu_backward, 2, 2 * WIDTH}};
 
-static void forward_rows(const window *w, int cell, const float *zeros, int begin, int end) {
-    for (int t = 0; t < w->T; t++) {
-        if (cell == LSTM) EACH_BLOCK(4, WIDTH, lstm_forward)
-        else if (cell == GRU) EACH_BLOCK(3, WIDTH, gru_forward)
-        else EACH_BLOCK(2, 2 * WIDTH, elman_forward, cell == ELMAN_RELU)
-    }
-}
-
-static void backward_rows(const window *w, int cell, const float *zeros, int begin, int end) {
-    for (int t = w->T - 1; t >= 0; t--) {
-        if (cell == LSTM) EACH_BLOCK(2, 2 * WIDTH, lstm_backward)
-        else if (cell == GRU) EACH_BLOCK(2, 2 * WIDTH, gru_backward)
-        else EACH_BLOCK(2, 2 * WIDTH, elman_backward, cell == ELMAN_RELU)
-    }
+/* One timestep of some rows, panels outermost: a panel is read from near memory for all its row blocks. */
+static void timestep(const window *w, const part *cell, const float *zeros, int t, int begin, int end) {
+    const int most = block_rows(end - begin, MAX_ROWS(cell->vectors));
+    for (int unit = 0; unit < w->H; unit += cell->step)
+        for (int first = begin; first < end; first += most) {
+            const block p = {w, zeros, t, first, end - first < most ? end - first : most, unit};
+            cell->run(&p);
+        }
 }
 
 /* Run a window. Returns 0, or 1 if there was no memory. */
@@ -271,7 +247,8 @@ EXPORT(recurrence)(const window *w, int cell, int backward, int threads) {
     {
         const int index = omp_get_thread_num(), count = omp_get_num_threads();
         const int begin = (int)((long)w->B * index / count), end = (int)((long)w->B * (index + 1) / count);
-        if (begin < end) (backward ? backward_rows : forward_rows)(w, cell, zeros, begin, end);
+        for (int t = 0; t < w->T && begin < end; t++)
+            timestep(w, backward ? &backward_part[cell] : &forward_part[cell], zeros, backward ? w->T - 1 - t : t, begin, end);
     }
     free(zeros);
     return 0;

@@ -4,45 +4,65 @@
 
 #include "vector.h"
 
-#define MOST_VECTORS 4 /* in a panel */
+enum { LSTM, GRU, ELMAN, ELMAN_RELU };
+enum { FP32, BF16, INT8 }; /* how weights are stored */
 
-/* acc[r][v] += sum over k of rows[r][k] * panel[k][v], k in order: a row's result does not depend on the
- * rows that are computed beside it. rows and vectors must be constant and
- * acc of constant size, or the compiler keeps the sums in memory. */
-INLINE void tile(const int rows, const int vectors, const float *const *row, const float *panel, int depth,
-                 vec *acc) {
+#define MOST_ROWS 8
+#define MOST_SUMS 32 /* rows times vectors of a tile */
+
+/* How many rows' sums fit the registers beside the weights and one activation. */
+#define FITTING(vectors) ((REGISTERS - (vectors) - 1) / (vectors))
+#define MAX_ROWS(vectors) (FITTING(vectors) > MOST_ROWS ? MOST_ROWS : FITTING(vectors) < 1 ? 1 : FITTING(vectors))
+
+/* Load some vectors of weights. Those of 16 bits come in pairs of vectors, which share their lanes' words. */
+INLINE void load_weights(const int type, const int vectors, const void *weights, long at, vec *w) {
+    UNROLL for (int v = 0; v < vectors; v++) {
+        const long first = at + v * WIDTH;
+        if (type == FP32) w[v] = load((const float *)weights + first);
+        else if (type == INT8) w[v] = load_int8((const int8_t *)weights + first);
+        else if (v % 2 == 0) {
+            const ints words = (ints)load((const float *)((const uint16_t *)weights + first));
+            w[v] = (vec)(words << 16);
+            w[v + 1] = (vec)(words & (int32_t)0xffff0000);
+        }
+    }
+}
+
+/* sums[r][v] = (add ? sums[r][v] : 0) + sum over k of row[r][k] * panel[k][v], k in order, so that a row's result
+ * does not depend on the rows beside it. Type, rows and vectors are constant: the sums stay in registers. */
+INLINE void tile(const int type, const int rows, const int vectors, const float *const *row, const void *weights,
+                 long panel, int depth, vec *sums, int add) {
+    vec acc[MOST_SUMS], w[8];
+    UNROLL for (int i = 0; i < rows * vectors; i++) acc[i] = add ? sums[i] : (vec){};
     for (int k = 0; k < depth; k++) {
-        vec w[MOST_VECTORS];
-        UNROLL for (int v = 0; v < vectors; v++) w[v] = load(panel + ((long)k * vectors + v) * WIDTH);
+        load_weights(type, vectors, weights, panel + (long)k * vectors * WIDTH, w);
         UNROLL for (int r = 0; r < rows; r++) {
             const vec a = splat(row[r][k]);
             UNROLL for (int v = 0; v < vectors; v++) acc[r * vectors + v] += a * w[v];
         }
     }
+    UNROLL for (int i = 0; i < rows * vectors; i++) sums[i] = acc[i];
 }
 
-/* How many rows of accumulators fit beside the weights and one activation. */
-#define MOST_ROWS 8
-#define FITTING_ROWS(vectors) ((REGISTERS - (vectors) - 1) / (vectors))
-#define MAX_ROWS(vectors) (FITTING_ROWS(vectors) < MOST_ROWS ? FITTING_ROWS(vectors) : MOST_ROWS)
+typedef void tile_function(const float *const *row, const void *weights, long panel, int depth, vec *sums, int add);
+
+#define TILE(type, rows, vectors)                                                                            \
+    static __attribute__((noinline)) void tile_##type##_##rows##_##vectors(                                  \
+        const float *const *row, const void *weights, long panel, int depth, vec *sums, int add) {           \
+        tile(type, (rows) <= MAX_ROWS(vectors) ? (rows) : 1, vectors, row, weights, panel, depth, sums, add); \
+    }
+
+#define TILES(vectors)                                                                                         \
+    TILE(FP32, 1, vectors) TILE(FP32, 2, vectors) TILE(FP32, 3, vectors) TILE(FP32, 4, vectors)                \
+    TILE(FP32, 5, vectors) TILE(FP32, 6, vectors) TILE(FP32, 7, vectors) TILE(FP32, 8, vectors)                \
+    static tile_function *const tiles_##vectors[] = {                                                          \
+        tile_FP32_1_##vectors, tile_FP32_2_##vectors, tile_FP32_3_##vectors, tile_FP32_4_##vectors,            \
+        tile_FP32_5_##vectors, tile_FP32_6_##vectors, tile_FP32_7_##vectors, tile_FP32_8_##vectors};
 
 /* Cut `rows` into the fewest blocks of at most `most`, all of nearly the same size. */
 INLINE int block_rows(int rows, int most) {
     const int blocks = (rows + most - 1) / most;
-    return (rows + blocks - 1) / blocks;
+    return blocks ? (rows + blocks - 1) / blocks : 0;
 }
-
-/* Call function(n, ...) with a constant n, so that its loops unroll into registers. */
-#define CONSTANT_ROWS(n, most, function, ...)                              \
-    switch (n) {                                                           \
-        case 1: function(1, __VA_ARGS__); break;                           \
-        case 2: if ((most) >= 2) function(2, __VA_ARGS__); break;          \
-        case 3: if ((most) >= 3) function(3, __VA_ARGS__); break;          \
-        case 4: if ((most) >= 4) function(4, __VA_ARGS__); break;          \
-        case 5: if ((most) >= 5) function(5, __VA_ARGS__); break;          \
-        case 6: if ((most) >= 6) function(6, __VA_ARGS__); break;          \
-        case 7: if ((most) >= 7) function(7, __VA_ARGS__); break;          \
-        default: if ((most) >= 8) function(8, __VA_ARGS__);                \
-    }
 
 #endif

@@ -30,12 +30,22 @@
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef float vec_anywhere __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(4 * WIDTH)));
-typedef uint16_t halves_anywhere __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
-typedef int8_t bytes_anywhere __attribute__((vector_size(WIDTH), aligned(1), may_alias));
-
 INLINE vec splat(float x) { return x - (vec){}; }
 INLINE vec load(const float *p) { return *(const vec_anywhere *)p; }
 INLINE void store(float *p, vec v) { *(vec_anywhere *)p = v; }
+
+/* Weights of 8 bits; compilers convert such short vectors one by one. */
+INLINE vec load_int8(const int8_t *p) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+#elif defined(__AVX2__)
+    return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#else
+    vec v;
+    for (int i = 0; i < WIDTH; i++) v[i] = p[i];
+    return v;
+#endif
+}
 
 /* The first n floats, the others zero; a row may end inside a vector. */
 INLINE vec load_part(const float *p, int n) {
@@ -97,5 +107,6 @@ INLINE vec exponential(vec x) {
 
 INLINE vec sigmoid(vec x) { return reciprocal(1.0f + exponential(-x)); }
 INLINE vec hyperbolic_tangent(vec x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+INLINE vec rectifier(vec x) { return (vec)((ints)x & ~(x < 0)); }
 
 #endif
