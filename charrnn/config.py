@@ -25,6 +25,8 @@ CELLS: Registry = Registry(
         "jordan": "charrnn.model.cells.jordan:Jordan",
         "mingru": "charrnn.model.cells.mingru:MinGRU",
         "minlstm": "charrnn.model.cells.minlstm:MinLSTM",
+        "esn": "charrnn.model.cells.esn:ESN",
+        "compressor": "charrnn.model.cells.compressor:Compressor",
     },
 )
 OPTIMIZERS: Registry = Registry(
@@ -144,6 +146,14 @@ class ModelConfig:
 
     forget_bias: float = setting(1.0, allowed=Range(-100, 100))
     """First value of the forget-gate bias of LSTM and minLSTM."""
+    spectral_radius: float = setting(0.8, allowed=Range(0))
+    """Largest absolute eigenvalue of an echo state network's recurrent weights."""
+    fan_in: int = setting(10, allowed=Range(1, 65536))
+    """Recurrent connections into each neuron of an echo state network."""
+    input_scaling: float = setting(1.5, allowed=POSITIVE)
+    """Largest input weight of an echo state network."""
+    leak: float = setting(0.7, allowed=Range(0, 1, above=True))
+    """Share of an echo state network's state that is new at each timestep."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,9 @@ class TrainingConfig:
     """Looks at the validation split over the budget."""
     patience: int = setting(0, allowed=Range(0, 10**6))
     """Stop after this many looks without improvement; 0 never stops early."""
+    readout: str | None = setting(None, allowed=("ridge", "gradient"))
+    """How the readout of an echo state network is fitted: ``ridge`` regression in one pass over the text, or
+    by ``gradient`` like everything else."""
     seed: int = setting(1, allowed=Range(0, 2**63 - 1))
     """Fixes the first weights and the dropout masks."""
 

@@ -18,7 +18,7 @@ from charrnn.config import CELLS, ModelConfig
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.watching import watched
 from charrnn.model.holds import Held, hold_all
-from charrnn.model.network import Network, no_hold
+from charrnn.model.network import new_network, no_hold
 from charrnn.rendering.card import View
 from charrnn.rendering.colour import Painter, colour_legend
 from charrnn.sampling import SamplingConfig, Speaker, until
@@ -33,7 +33,7 @@ KINDS = [(name, kind) for name in VARYING for kind in (*CELLS[name].state_names,
 
 def make_speaker(cell="lstm", vocabulary=LETTERS, hold=no_hold, **how):
     config = ModelConfig(cell, 6, 2, embedding_size=0, dropout=0.0)
-    network = Network(config, len(vocabulary), seed=2).eval()
+    network = new_network(config, len(vocabulary), seed=2).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(3)

@@ -435,11 +435,11 @@ def test_text_of_one_window_and_one_symbol_is_enough():
 @pytest.mark.parametrize("cell", list(CELLS))
 @pytest.mark.parametrize(("layers", "embedding"), [(1, 0), (1, 5), (3, 0), (2, 5)])
 def test_weights_are_counted_as_the_network_has_them(cell, layers, embedding):
-    from charrnn.model.network import Network
+    from charrnn.model.network import new_network
 
     model = build_config(values={"model.cell": cell, SIZE: 6}).model
     model = replace(model, num_layers=layers, embedding_size=embedding, dropout=0.0)
-    network = Network(model, 9)
+    network = new_network(model, 9)
     matrices = sum(p.numel() for n, p in network.named_parameters() if p.dim() == 2 and "embedding" not in n)
     assert num_params(model, 9) == matrices
 

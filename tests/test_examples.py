@@ -25,7 +25,7 @@ from charrnn.inspection.hypotheses import TextProfile, get
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorder, all_neurons, raw_values
 from charrnn.inspection.subject import Subject
-from charrnn.model.network import Network
+from charrnn.model.network import new_network
 from charrnn.rendering.examples import print_examples
 from charrnn.text.vocabulary import Vocabulary
 
@@ -49,7 +49,7 @@ PIECES = [make_piece(number) for number in range(5)]
 
 
 def subject(pieces=PIECES, cell="lstm", scale=2.5):
-    network = Network(ModelConfig(cell, HIDDEN, 2, embedding_size=0, dropout=0.0), 10, 2).eval()
+    network = new_network(ModelConfig(cell, HIDDEN, 2, embedding_size=0, dropout=0.0), 10, 2).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(scale)

@@ -10,13 +10,13 @@ from charrnn.errors import InspectionError
 from charrnn.inspection.holding import check_kind, named_neuron, neuron_kinds, parse_holds
 from charrnn.inspection.names import Neuron
 from charrnn.model.holds import Held
-from charrnn.model.network import Network
+from charrnn.model.network import new_network
 
 ACTIVATIONS = np.linspace(-0.4, 0.8, 241).astype(np.float32)
 
 
 def network_of(cell="lstm"):
-    return Network(ModelConfig(cell=cell, hidden_size=5, num_layers=2), 7, 1)
+    return new_network(ModelConfig(cell=cell, hidden_size=5, num_layers=2), 7, 1)
 
 
 def parse(*holds, cell="lstm", activations=lambda neuron: ACTIVATIONS):
@@ -69,6 +69,8 @@ ENDS = {
     "jordan": {"h": (-1, 1), "s": (-1e6, 1e6)},
     "mingru": {"h": (0, 1e6), "z": (0, 1)},
     "minlstm": {"h": (0, 1e6), "i": (0, 1), "f": (0, 1)},
+    "esn": {"h": (-1, 1)},
+    "compressor": {"h": (-1, 1), "c": (-1, 1), "i": (0, 1), "f": (0, 1), "o": (0, 1), "g": (-1, 1)},
 }
 
 

@@ -87,6 +87,8 @@ def slow_step(network, layer, x, state, own, row, t):
         r, z = kept("r", torch.sigmoid(ar + ur)), kept("z", torch.sigmoid(az + uz))
         n = kept("n", torch.tanh(an + r * un))
         state[0] = kept("h", (1 - z) * n + z * state[0])
+    elif cell == "esn":
+        state[0] = kept("h", (1 - layer.leak) * state[0] + layer.leak * torch.tanh(a + u))
     else:
         state[0] = kept("h", torch.tanh(a + u) if cell == "elman" else torch.relu(a + u))
     return state[0]
@@ -97,7 +99,8 @@ def kinds_of(cell):
     return dict.fromkeys((*layer.state_names, *layer.gate_names))
 
 
-CASES = [(cell, kind) for cell in CELLS for kind in kinds_of(cell)]
+STACKED = [cell for cell in CELLS if cell != "compressor"]  # has tests of its own
+CASES = [(cell, kind) for cell in STACKED for kind in kinds_of(cell)]
 
 
 @torch.no_grad()
@@ -139,7 +142,7 @@ def test_values_that_change_with_row_and_time(length):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("cell", STACKED)
 def test_holding_nothing_changes_no_bit(cell):
     network, ids = make_network(cell), make_ids()
     state = bare = network.initial_state(len(ids))

@@ -23,7 +23,7 @@ import charrnn
 from charrnn.config import CELLS, OPTIMIZERS, SCHEDULES, ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError
 from charrnn.events import EvalEvent, StepEvent
-from charrnn.model.network import Network
+from charrnn.model.network import new_network
 from charrnn.runs import TRAINER, load_tensors, save_tensors
 from charrnn.training import start
 from charrnn.training.muon import orthogonal
@@ -85,7 +85,7 @@ def test_every_optimizer_goes_on_from_its_file(tmp_path, optimizer, cell):
 
 def optimized(optimizer, cell="lstm", **training):
     """A small network, its update rule, and the settings of both."""
-    network = Network(ModelConfig(cell, 8, 2, embedding_size=6, dropout=0.0), 11, seed=3)
+    network = new_network(ModelConfig(cell, 8, 2, embedding_size=6, dropout=0.0), 11, seed=3)
     settings = TrainingConfig(optimizer=optimizer, **{"weight_decay": 0.0, **training})
     recipe = OPTIMIZERS[optimizer]
     return network, recipe.build(parameter_groups(network, recipe, settings), 0.01), settings
@@ -203,7 +203,7 @@ def test_muon_is_torchs_muon_on_every_gate_and_adamw_elsewhere():
 def test_muon_takes_the_matrix_over_one_hot_input_for_an_embedding():
     recipe = OPTIMIZERS["muon"]
     for size, inside in ((0, 3), (6, 4)):
-        network = Network(ModelConfig("lstm", 8, 2, embedding_size=size, dropout=0.0), 11)
+        network = new_network(ModelConfig("lstm", 8, 2, embedding_size=size, dropout=0.0), 11)
         groups = parameter_groups(network, recipe, TrainingConfig(weight_decay=0.0))
         (own,) = [group["params"] for group in groups if "rows" in group]
         assert len(own) == inside and all(p.shape[1] in (6, 8) for p in own)

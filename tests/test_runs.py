@@ -20,7 +20,7 @@ from charrnn import files
 from charrnn.config import CELLS, Config, ModelConfig
 from charrnn.errors import CheckpointError, RunError
 from charrnn.files import write_atomically
-from charrnn.model.network import Network
+from charrnn.model.network import new_network
 from charrnn.runs import (
     FORMAT,
     MODEL,
@@ -50,7 +50,7 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def network_of(config=CONFIG, vocabulary=VOCABULARY):
-    return Network(config.model, len(vocabulary), seed=3).eval()
+    return new_network(config.model, len(vocabulary), seed=3).eval()
 
 
 def header_of(**changes):

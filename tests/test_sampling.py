@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 
 from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import ConfigError
-from charrnn.model.network import Network
+from charrnn.model.network import new_network
 from charrnn.sampling import SamplingConfig, Speaker, make_chooser, next_probabilities, until
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 
@@ -23,7 +23,7 @@ BYTES = Vocabulary.of_bytes()
 
 def random_network(vocabulary, cell="lstm", hidden=16, layers=2, seed=5):
     """A network that means what it says, but seldom ends a document."""
-    network = Network(ModelConfig(cell, hidden, layers, dropout=0.0), len(vocabulary), seed).eval()
+    network = new_network(ModelConfig(cell, hidden, layers, dropout=0.0), len(vocabulary), seed).eval()
     with torch.no_grad():
         network.readout.weight.mul_(8)  # far from uniform
         network.readout.bias[BOUNDARY] = -6

@@ -59,7 +59,12 @@ def train(
     steps: Annotated[str | None, _flag("--steps", "Optimizer steps.", "N", "Budget")] = None,
     cell: Annotated[
         str | None,
-        _flag("--cell", "lstm, gru, elman, elman_relu, jordan, mingru or minlstm.", "C", "Model"),
+        _flag(
+            "--cell",
+            "lstm, gru, elman, elman_relu, jordan, mingru, minlstm, esn or compressor.",
+            "C",
+            "Model",
+        ),
     ] = None,
     hidden_size: Annotated[str | None, _flag("--hidden-size", "Neurons per layer.", "N", "Model")] = None,
     num_layers: Annotated[str | None, _flag("--num-layers", "Recurrent layers.", "N", "Model")] = None,

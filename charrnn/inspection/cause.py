@@ -158,12 +158,8 @@ class Interventions:
 
     def _outgoing(self) -> np.ndarray:
         """Return for every neuron the norm of the weights from its output upwards, (N,)."""
-        layers = self.network.layers
-        norms = [layer.weight_ih_l0.detach().norm(dim=0) for layer in layers[1:]]
-        readout = self.network.readout.weight.detach().norm(dim=0)
-        if self.network.config.skip_connections:
-            norms = [norm.hypot(readout) for norm in norms]
-        norms.append(readout)
+        layers = range(1, len(self.network.layers) + 1)
+        norms = [self.network.outgoing(layer).detach().norm(dim=0) for layer in layers]
         return np.array([float(norms[n.layer - 1][n.index]) for n in self.neurons])
 
     def _control_groups(self, group: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -52,12 +52,12 @@ def delta_losses(
 
 def _holds(subject: Subject, findings: Findings) -> dict[str, Held]:
     """Return what is held, by neuron, the best of the findings first."""
-    config, layer = subject.network.config, subject.network.layers[0]
+    network, layer = subject.network, subject.network.layers[0]
     kinds = (*layer.state_names, *layer.gate_names)
     holds: dict[str, Held] = {}
     for row in findings.rows:
         if row.cause is not None and row.cause.alone.value is not None:
-            neuron = parse_neuron(row.neuron, kinds, config.num_layers, config.hidden_size)
+            neuron = parse_neuron(row.neuron, kinds, len(network.layers), network.config.hidden_size)
             held = Held(neuron.layer, neuron.kind, neuron.index, row.cause.alone.value)
             holds.setdefault(row.neuron, held)
     return holds

@@ -46,8 +46,7 @@ def named_neuron(network: Network, name: str) -> Neuron:
     Raises:
         InspectionError: The spelling is wrong, or the network has no such neuron.
     """
-    config = network.config
-    return parse_neuron(name, neuron_kinds(network), config.num_layers, config.hidden_size)
+    return parse_neuron(name, neuron_kinds(network), len(network.layers), network.config.hidden_size)
 
 
 def parse_holds(network: Network, holds: Sequence[str], activations: Activations) -> list[Held]:

@@ -234,12 +234,13 @@ def _neurons(subject: Subject, findings: Findings, most: int) -> list[Neuron]:
     """Return the neuron that was asked for, then the best ones, then runners-up."""
     named = [findings.asked, *(row.neuron for row in findings.rows)]
     named += [name for row in findings.rows for name, _ in row.runners_up]
-    config, layer = subject.network.config, _layer(subject)
+    network, layer = subject.network, _layer(subject)
     kinds = (*layer.state_names, *layer.gate_names)
     unique = dict.fromkeys(name for name in named if name is not None)
     if not unique:
         raise InspectionError("no neuron goes with any hypothesis: there is nothing to show on a page")
-    return [parse_neuron(name, kinds, config.num_layers, config.hidden_size) for name in [*unique][:most]]
+    size = network.config.hidden_size
+    return [parse_neuron(name, kinds, len(network.layers), size) for name in [*unique][:most]]
 
 
 def _layer(subject: Subject) -> Any:

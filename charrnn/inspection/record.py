@@ -126,9 +126,8 @@ def all_neurons(network: Network, kind: str) -> list[Neuron]:
 
 
 def readout_neurons(network: Network) -> list[Neuron]:
-    """Return the h neurons that the readout reads: the top layer's, or with skip connections all."""
-    every = all_neurons(network, "h")
-    return every if network.config.skip_connections else every[-network.config.hidden_size :]
+    """Return the h neurons that the readout reads: in the order in which it reads them."""
+    return [neuron for neuron in all_neurons(network, "h") if neuron.layer in network.read_layers]
 
 
 def readout_of(network: Network, values: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from charrnn.errors import ConfigError, InspectionError, RunError
 from charrnn.inspection.hypotheses import PROFILE_CHARS, Hypothesis, TextProfile, for_kind, profile_text
 from charrnn.inspection.hypotheses.custom import resolve_all
 from charrnn.inspection.pieces import MAX_CHARS, MIN_CHARS, Piece, cut_pieces
-from charrnn.model.network import Network
+from charrnn.model.network import Network, new_network
 from charrnn.runs import Checkpoint, find_corpus
 from charrnn.text.corpora import stdlib_without
 from charrnn.text.corpus import Corpus, open_corpus
@@ -80,7 +80,7 @@ def make_subject(
     pieces = cut_pieces(corpus, parts, asked, profile, max_chars)
     config = checkpoint.config
     seed, seq_len = config.training.seed, config.training.seq_len
-    twin = Network(config.model, len(checkpoint.vocabulary), seed, seq_len).to(device).eval()
+    twin = new_network(config.model, len(checkpoint.vocabulary), seed, seq_len).to(device).eval()
     return Subject(
         run=str(checkpoint.location),
         network=checkpoint.network.to(device).eval(),

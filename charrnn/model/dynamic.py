@@ -55,7 +55,8 @@ def gradient_sizes(network: Network, training: TextView) -> Weights:
             state = copy.hidden(ids[:, :WARM_UP], copy.initial_state(1))[1]
         _learnable(copy, ids[:, WARM_UP:], state)[0].mean().backward()
         for square, weight in zip(squares, weights, strict=True):
-            square.addcmul_(weight.grad, weight.grad)
+            if weight.grad is not None:  # a weight without a part in the loss
+                square.addcmul_(weight.grad, weight.grad)
             weight.grad = None
     return [(square / len(np.unique(begins))).sqrt() for square in squares]
 
@@ -109,7 +110,8 @@ class _Update:
     @torch.no_grad()
     def __call__(self) -> None:
         for weight, first, speed, back in zip(self.weights, self.first, self.speed, self.back, strict=True):
-            weight.addcmul_(weight.grad, speed, value=-1.0).lerp_(first, back)
+            if weight.grad is not None:
+                weight.addcmul_(weight.grad, speed, value=-1.0).lerp_(first, back)
             weight.grad = None
 
 

@@ -121,7 +121,7 @@ def held_losses(network: Network, ids: Tensor, copies: Sequence[Sequence[Held]])
     Returns:
         Nats that the next symbol costs after each one but the last, (K, R, T - 1).
     """
-    runner = _Runner(network, ids, copies)
+    runner = _runner(network, ids, copies)
     return torch.cat([runner.losses(begin) for begin in range(0, ids.shape[1], WINDOW)], dim=-1)
 
 
@@ -138,7 +138,7 @@ def held_log_probs(network: Network, ids: Tensor, held: Sequence[Held], where: T
     Returns:
         Nats, (V,).
     """
-    runner = _Runner(network, ids, [held])
+    runner = _runner(network, ids, [held])
     total = torch.zeros(network.vocab_size, dtype=torch.float64, device=ids.device)
     for begin in range(0, ids.shape[1], WINDOW):
         logits, target = runner.logits(begin)
@@ -146,6 +146,10 @@ def held_log_probs(network: Network, ids: Tensor, held: Sequence[Held], where: T
         here = where[:, begin : begin + len(target)].t()
         total += logits[here].log_softmax(-1).double().sum(0)
     return total / where.sum().clamp(min=1)
+
+
+def _runner(network: Network, ids: Tensor, copies: Sequence[Sequence[Held]]) -> _Runner:
+    return (_Runner if network.stacked else _StepRunner)(network, ids, copies)
 
 
 class _Runner:
@@ -214,3 +218,23 @@ class _Runner:
 
     def _wide(self, state: State) -> State:
         return tuple(part.expand(self.copies, *part.shape).contiguous() for part in state)
+
+
+class _StepRunner(_Runner):
+    """The same for a network that is no stack: all of it in K copies, symbol by symbol."""
+
+    def __init__(self, network: Network, ids: Tensor, copies: Sequence[Sequence[Held]]) -> None:
+        super().__init__(network, ids, copies)
+        self.state = tuple(self._wide(layer) for layer in network.initial_state(len(ids)))
+
+    def logits(self, begin: int) -> tuple[Tensor, Tensor]:
+        """Read one window; logits (T, K, R, V), and what follows, (T, R)."""
+        found = []
+        for symbols in self.ids[:, 0 if begin == 0 else begin + 1 : begin + WINDOW + 1].unbind(1):
+            ids = symbols.expand(self.copies, -1)
+            logits, self.state = self.network.step(ids, self.state, lambda n: self.blocks[n - 1])
+            found.append(logits)
+            for block in self.blocks:
+                block.t += 1
+        target = self.ids[:, begin + 2 : begin + WINDOW + 2].t()
+        return torch.stack(found)[1 if begin == 0 else 0 :][: len(target)], target

@@ -9,18 +9,19 @@ from charrnn.config import ModelConfig
 from charrnn.model.cells.base import RecurrentLayer
 
 
-def initialise(layer: RecurrentLayer, config: ModelConfig, seq_len: int | None) -> None:
+def initialise(layer: RecurrentLayer, config: ModelConfig, depth: int, seq_len: int | None) -> None:
     """Change a layer's first weights as the settings say; what its cell sets itself comes last but one.
 
     Args:
         layer: The layer, with torch's uniform weights.
         config: ``init``, ``forget_bias`` and ``forget_init``.
+        depth: Layers below it.
         seq_len: Longest dependency that chrono expects, T_max; None leaves it out, where other weights
             will take their place.
     """
     if config.init == "orthogonal" and hasattr(layer, "weight_hh_l0"):
         _orthogonal(layer)
-    layer.initialise(config.forget_bias)
+    layer.initialise(config, depth)
     if config.forget_init == "chrono" and seq_len is not None:
         _chrono(layer, seq_len)
 

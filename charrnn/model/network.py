@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,12 @@ def no_hold(layer: int) -> Hold:
     return untouched
 
 
+def new_network(config: ModelConfig, vocab_size: int, seed: int = 1, seq_len: int | None = None) -> Network:
+    """Return a stack of layers, or the network of its own that a cell is; arguments as for ``Network``."""
+    kind = CELLS[config.cell]
+    return (kind if issubclass(kind, Network) else Network)(config, vocab_size, seed, seq_len)
+
+
 class Network(nn.Module):
     """A character language model: ids and state in, logits and state out.
 
@@ -39,6 +46,9 @@ class Network(nn.Module):
         seed: Fixes the first weights, the same on every device.
         seq_len: Timesteps per window that it will be trained with, for ``forget_init``.
     """
+
+    stacked: ClassVar[bool] = True
+    """Whether every layer reads the one below at every timestep."""
 
     def __init__(
         self, config: ModelConfig, vocab_size: int, seed: int = 1, seq_len: int | None = None
@@ -57,15 +67,29 @@ class Network(nn.Module):
         widths = [size or vocab_size] + [hidden] * (config.num_layers - 1)
         self.layers = nn.ModuleList(cell(width, hidden) for width in widths)
         self.readout = nn.Linear(hidden, vocab_size)
-        for layer in self.layers:
+        for depth, layer in enumerate(self.layers):
             layer.connect(self.readout, layer is self.layers[-1])
             check_levers(config, layer)
-            initialise(layer, config, seq_len)
+            initialise(layer, config, depth, seq_len)
+        if cell.fixed:
+            self.requires_grad_(False)
+            self.readout.requires_grad_(True)
 
     @property
     def num_params(self) -> int:
         """Number of trained weights."""
-        return sum(p.numel() for p in self.parameters())
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @property
+    def read_layers(self) -> tuple[int, ...]:
+        """Layers whose outputs the readout reads, from 1."""
+        top = len(self.layers)
+        return tuple(range(1, top + 1)) if self.config.skip_connections else (top,)
+
+    def outgoing(self, layer: int) -> Tensor:
+        """Return the weights from the outputs of a layer, from 1, upwards: (·, H)."""
+        above = [self.layers[layer].weight_ih_l0] if layer < len(self.layers) else []
+        return torch.cat([*above, *([self.readout.weight] if layer in self.read_layers else [])])
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """Return the state at the begin of a document, every tensor (B, H)."""

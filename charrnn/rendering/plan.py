@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import RenderableType
 
@@ -17,9 +18,15 @@ def plan_line(plan: PlanEvent) -> str:
         f"{model['cell']} {model['num_layers']}×{model['hidden_size']} ({plan.params:,} weights, "
         f"{plan.vocab_size} symbols) on {plan.device}: {plan.train_chars:,} characters to train on, "
         f"{plan.val_chars:,} val, {plan.test_chars:,} test; "
-        f"batch {training['batch_size']} × {training['seq_len']}, {training['optimizer']} at "
-        f"{training['learning_rate']:g}, dropout {model['dropout']:g}; {budget(plan)}"
+        f"batch {training['batch_size']} × {training['seq_len']}, {_update(training)}, "
+        f"dropout {model['dropout']:g}; {budget(plan)}"
     )
+
+
+def _update(training: Mapping[str, Any]) -> str:
+    if training["readout"] == "ridge":
+        return "readout by ridge regression"
+    return f"{training['optimizer']} at {training['learning_rate']:g}"
 
 
 def budget(plan: PlanEvent) -> str:

@@ -78,12 +78,13 @@ muon = OptimizerRecipe(24e-3, partial(Muon, betas=_BETAS), decay=0.01, decouples
 
 
 def parameter_groups(network: nn.Module, recipe: OptimizerRecipe, training: TrainingConfig) -> Groups:
-    """Return matrices, which are pulled towards zero if anything is, and biases, which are not."""
+    """Return the trained matrices, pulled towards zero if anything is, and the biases, which are not."""
     pull = training.weight_decay if recipe.decouples else training.l2
     inside = _inside(network) if recipe.by_gate else []
     ours = {id(p) for p in inside}
-    matrices = [p for p in network.parameters() if p.dim() > 1 and id(p) not in ours]
-    vectors = [p for p in network.parameters() if p.dim() == 1]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.dim() > 1 and id(p) not in ours]
+    vectors = [p for p in trained if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": pull}, {"params": vectors, "weight_decay": 0.0}]
     if inside:
         groups.append({"params": inside, "weight_decay": pull, "rows": network.config.hidden_size})
@@ -95,7 +96,7 @@ def _inside(network: nn.Module) -> list[nn.Parameter]:
     one_hot = None if network.embedding is not None else network.layers[0].weight_ih_l0
     named = network.layers.named_parameters()
     own = [p for name, p in named if p.dim() == 2 and name.rpartition(".")[2].startswith("weight_")]
-    return [p for p in own if p is not one_hot]
+    return [p for p in own if p is not one_hot and p.requires_grad]
 
 
 @torch.no_grad()

@@ -41,19 +41,22 @@ def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int,
 
     Raises:
         TextError: The training split is shorter than one window.
+        ConfigError: A readout alone is to be fitted, but everything below it is trained.
     """
-    training = _window(_budget(config.training), train_chars, device)
     model = config.model
+    fixed = CELLS[model.cell].fixed
+    training = _window(_budget(_readout(config.training, model.cell, fixed)), train_chars, device)
+    embedding_size = 0 if fixed else EMBEDDING_SIZE
     model = replace(
         model,
-        embedding_size=EMBEDDING_SIZE if model.embedding_size is None else model.embedding_size,
+        embedding_size=embedding_size if model.embedding_size is None else model.embedding_size,
         num_layers=model.num_layers or 1,
     )
     if model.hidden_size is None:
         model = replace(model, hidden_size=_hidden_size(training, model, train_chars, vocab_size, device))
     chars = expected_chars(training, train_chars, num_params(model, vocab_size), device)
     if model.dropout is None:
-        model = replace(model, dropout=_dropout(chars / train_chars))
+        model = replace(model, dropout=0.0 if fixed else _dropout(chars / train_chars))
     recipe = OPTIMIZERS[training.optimizer]
     if training.learning_rate is None:
         training = replace(training, learning_rate=recipe.rate(model.hidden_size))
@@ -88,7 +91,7 @@ def num_params(model: ModelConfig, vocab_size: int) -> int:
 
 def expected_chars(training: TrainingConfig, train_chars: int, params: int, device: str) -> float:
     """Return how many characters will be read in the budget, the smallest of all that are set."""
-    limits = []
+    limits = [train_chars] if training.readout == "ridge" else []
     if training.epochs is not None:
         limits.append(training.epochs * train_chars)
     if training.steps is not None:
@@ -98,8 +101,20 @@ def expected_chars(training: TrainingConfig, train_chars: int, params: int, devi
     return float(min(limits))
 
 
+def _readout(training: TrainingConfig, cell: str, fixed: bool) -> TrainingConfig:
+    """Choose how the readout is fitted where it is all that is trained."""
+    if training.readout == "ridge" and not fixed:
+        raise ConfigError(
+            f"`training.readout` is `ridge`, but a network of `{cell}` cells is trained by gradient",
+            "`--cell esn` has a readout to fit",
+        )
+    return replace(training, readout="ridge") if fixed and training.readout is None else training
+
+
 def _budget(training: TrainingConfig) -> TrainingConfig:
     if training.epochs is None and training.steps is None and training.minutes is None:
+        if training.readout == "ridge":
+            return replace(training, epochs=1.0)
         return replace(training, minutes=DEFAULT_MINUTES)
     return training
 
@@ -129,7 +144,8 @@ def _hidden_size(
         params = num_params(replace(model, hidden_size=size), vocab_size)
         seen = expected_chars(training, train_chars, params, device)
         needed = CHARS_PER_PARAM * (1 if seen < REPEATED_EPOCHS * train_chars else 2)
-        if seen >= needed * params and params <= PARAMS_PER_CHAR * train_chars:
+        trained = size * vocab_size if CELLS[model.cell].fixed else params
+        if seen >= needed * trained and trained <= PARAMS_PER_CHAR * train_chars:
             chosen = size
     return chosen
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charrnn.config import build_config
+from charrnn.config import Config, build_config
 from charrnn.devices import resolve_device, resolve_precision
 from charrnn.errors import CheckpointError, RunError
 from charrnn.runs import MODEL, Checkpoint, find_checkpoint, find_corpus, load_checkpoint, new_run_directory
@@ -17,6 +17,7 @@ from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits, count_characters, make_splits
 from charrnn.training.plan import check_validation, make_plan
+from charrnn.training.ridge import RidgeTrainer
 from charrnn.training.trainer import Job, Trainer
 from charrnn.training.warm_start import extended_vocabulary, warm_network
 
@@ -69,7 +70,7 @@ def start(
     check_validation(config, splits)
     job = Job(folder, config, corpus, splits, vocabulary, tuple(_absolute(text) for text in texts))
     initial = warm_network(base, config, vocabulary) if base is not None else None
-    return Trainer(job, where, number_format, started, initial)
+    return _trainer(config)(job, where, number_format, started, initial)
 
 
 def resume(
@@ -99,11 +100,15 @@ def resume(
         raise CheckpointError(f"`{path}` does not say what it was trained on") from None
     where = resolve_device(device)
     job = Job(path.parent.parent, checkpoint.config, corpus, splits, checkpoint.vocabulary, texts)
-    trainer = Trainer(
+    trainer = _trainer(job.config)(
         job, where, resolve_precision(precision, where), time.monotonic() if started is None else started
     )
     trainer.resume()
     return trainer
+
+
+def _trainer(config: Config) -> type[Trainer]:
+    return RidgeTrainer if config.training.readout == "ridge" else Trainer
 
 
 def _suggested(texts: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from charrnn.events import (
     StepEvent,
 )
 from charrnn.files import locked
-from charrnn.model.network import Network, NetworkState
+from charrnn.model.network import Network, NetworkState, new_network
 from charrnn.model.scoring import TextView, mean_nats
 from charrnn.runs import MODEL, TRAINER, save_model, start_directory
 from charrnn.sampling import SamplingConfig, Speaker
@@ -400,7 +400,7 @@ class Trainer:
 
 def _first_network(job: Job) -> Network:
     training = job.config.training
-    return Network(job.config.model, len(job.vocabulary), training.seed, training.seq_len)
+    return new_network(job.config.model, len(job.vocabulary), training.seed, training.seq_len)
 
 
 def _mix(seed: int, step: int) -> int:

@@ -6,7 +6,7 @@ import torch
 
 from charrnn.config import Config
 from charrnn.errors import ConfigError
-from charrnn.model.network import Network
+from charrnn.model.network import Network, new_network
 from charrnn.runs import Checkpoint
 from charrnn.text.vocabulary import Vocabulary
 
@@ -39,7 +39,7 @@ def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Ne
             "a warm start keeps the network's shape",
         )
     training = config.training
-    network = Network(config.model, len(vocabulary), training.seed, training.seq_len)
+    network = new_network(config.model, len(vocabulary), training.seed, training.seq_len)
     fresh = network.state_dict()
     with torch.no_grad():
         for name, old in base.network.state_dict().items():

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from charrnn.config import ModelConfig
+
 State = tuple[Tensor, ...]
 """What one layer carries from one timestep to the next, each (B, H): ``(h, c)`` or ``(h,)``."""
 
@@ -38,6 +40,8 @@ class RecurrentLayer(nn.Module):
     """What a state can be where that is not -1 … 1."""
     packs: ClassVar[bool] = True
     """Whether ``recurrence`` takes documents that begin inside a window as a packed batch, or ``reset``."""
+    fixed: ClassVar[bool] = False
+    """Whether the first weights stay as they are, and only the network's readout is trained."""
 
     input_size: int
     hidden_size: int
@@ -59,8 +63,13 @@ class RecurrentLayer(nn.Module):
         """
         raise NotImplementedError
 
-    def initialise(self, forget_bias: float) -> None:
-        """Change the first weights; PyTorch's uniform ones stay where nothing is said."""
+    def initialise(self, config: ModelConfig, depth: int) -> None:
+        """Change the first weights; PyTorch's uniform ones stay where nothing is said.
+
+        Args:
+            config: Settings with nothing left open.
+            depth: Layers below this one.
+        """
 
     def connect(self, readout: nn.Linear, last: bool) -> None:
         """Hear of the network's readout, and whether this is the layer that it reads."""

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from charrnn.config import ModelConfig
 from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 
 
@@ -36,7 +37,7 @@ class ElmanReLU(Elman):
     nonlinearity_name = "relu"
     ranges: ClassVar[dict[str, tuple[float, float]]] = {"h": (0, 1e6)}
 
-    def initialise(self, forget_bias: float) -> None:
+    def initialise(self, config: ModelConfig, depth: int) -> None:
         """Start from the identity, which neither grows nor forgets (Le, Jaitly & Hinton 2015)."""
         nn.init.eye_(self.weight_hh_l0)
         nn.init.normal_(self.weight_ih_l0, std=0.001)

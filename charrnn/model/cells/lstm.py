@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from charrnn.config import ModelConfig
 from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 
 
@@ -21,11 +22,11 @@ class LSTM(RecurrentLayer, nn.LSTM):
     state_names = ("h", "c")
     neuron_kind = "c"
 
-    def initialise(self, forget_bias: float) -> None:
+    def initialise(self, config: ModelConfig, depth: int) -> None:
         """Set the forget-gate bias, the sum of PyTorch's two (Jozefowicz et al. 2015 recommend 1)."""
         rows = slice(self.hidden_size, 2 * self.hidden_size)
         with torch.no_grad():
-            self.bias_ih_l0[rows] = forget_bias
+            self.bias_ih_l0[rows] = config.forget_bias
             self.bias_hh_l0[rows] = 0.0
 
     def step(self, gate_input: Tensor, state: State, hold: Hold = untouched) -> State:

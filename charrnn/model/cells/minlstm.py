@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from charrnn.config import ModelConfig
 from charrnn.model.cells.base import Hold, untouched
 from charrnn.model.cells.scanned import ScannedLayer, positive
 
@@ -22,10 +23,10 @@ class MinLSTM(ScannedLayer):
 
     gate_names = ("i", "f")
 
-    def initialise(self, forget_bias: float) -> None:
+    def initialise(self, config: ModelConfig, depth: int) -> None:
         """Set the forget gate's bias."""
         with torch.no_grad():
-            self.bias_ih_l0[self.hidden_size : 2 * self.hidden_size] = forget_bias
+            self.bias_ih_l0[self.hidden_size : 2 * self.hidden_size] = config.forget_bias
 
     def keep_and_new(self, gate_input: Tensor, hold: Hold = untouched) -> tuple[Tensor, Tensor]:
         """Return f and i ⊙ n."""
