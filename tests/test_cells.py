@@ -147,6 +147,19 @@ def test_trace_repeats_what_the_steps_do(cell, resets):
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
+def test_the_loss_of_training_is_the_cross_entropy_of_the_logits(cell):
+    network, ids, _ = network_and_window(cell, 0.1)
+    network, targets = network.float(), ids.roll(-1, 1)
+    logits, _ = network(ids, network.initial_state(len(ids)))
+    expected = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    loss, _ = network.loss(ids, targets, network.initial_state(len(ids)))
+    torch.testing.assert_close(loss, expected)
+    weights = list(network.parameters())
+    for got, wanted in zip(gradients(loss, weights), gradients(expected, weights), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
 def test_the_document_of_the_cells_has_a_row_for_every_one(cell):
     rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| [")]
     (row,) = [row for row in rows if f"`{cell}`" in row]

@@ -24,7 +24,12 @@ MIN_ROWS = 4
 
 def usable(cell: str, weight: Tensor) -> bool:
     """Return whether the native kernels can run a cell with weights like this one."""
-    return cell in CELLS and weight.dtype == torch.float32 and weight.device.type == "cpu" and bool(library())
+    return cell in CELLS and run_with(weight)
+
+
+def run_with(values: Tensor) -> bool:
+    """Return whether there are native kernels for numbers like these, whatever the cell."""
+    return values.dtype == torch.float32 and values.device.type == "cpu" and bool(library())
 
 
 def run_layer(

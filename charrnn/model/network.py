@@ -140,7 +140,7 @@ class Network(nn.Module):
         """Return the mean cross-entropy of targets, (B, T), in nats; the rest is as for ``forward``."""
         hidden, state = self.hidden(ids, state, noise)
         rows, wanted = self._drop(hidden, noise).flatten(0, 1), targets.t().flatten()
-        if kernels.usable(self.config.cell, rows):
+        if kernels.run_with(rows):
             return kernels.readout_loss(rows, self.readout.weight, self.readout.bias, wanted), state
         return nn.functional.cross_entropy(self.readout(rows), wanted), state
 
