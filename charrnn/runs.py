@@ -295,6 +295,8 @@ def _checked_record(record: Any) -> dict[str, Any]:
         raise ValueError("texts")
     if not all(type(end) is int and end >= 0 for end in ends) or ends != sorted(ends) or len(ends) != 6:
         raise ValueError("splits")
+    if not isinstance(record.get("init_from", []), list):
+        raise ValueError("init_from")
     return dict(record)
 
 

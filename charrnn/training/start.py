@@ -19,7 +19,7 @@ from charrnn.text.splits import Splits, count_characters, make_splits
 from charrnn.training.plan import check_validation, make_plan
 from charrnn.training.ridge import RidgeTrainer
 from charrnn.training.trainer import Job, Trainer
-from charrnn.training.warm_start import extended_vocabulary, warm_network
+from charrnn.training.warm_start import extended_vocabulary, origin_of, warm_network
 
 
 def start(
@@ -68,7 +68,8 @@ def start(
     chars = (count_characters(corpus, part) for part in (splits.train, splits.val))
     config = make_plan(config, *chars, len(vocabulary), where.type)
     check_validation(config, splits)
-    job = Job(folder, config, corpus, splits, vocabulary, tuple(_absolute(text) for text in texts))
+    named = tuple(_absolute(text) for text in texts)
+    job = Job(folder, config, corpus, splits, vocabulary, named, origin_of(base) if base is not None else ())
     initial = warm_network(base, config, vocabulary) if base is not None else None
     return _trainer(config)(job, where, number_format, started, initial)
 
@@ -96,10 +97,11 @@ def resume(
     try:
         splits = Splits.from_json(checkpoint.corpus["splits"])
         texts = tuple(checkpoint.corpus["texts"])
+        origin = tuple(checkpoint.corpus.get("init_from", ()))
     except (KeyError, TypeError):
         raise CheckpointError(f"`{path}` does not say what it was trained on") from None
     where = resolve_device(device)
-    job = Job(path.parent.parent, checkpoint.config, corpus, splits, checkpoint.vocabulary, texts)
+    job = Job(path.parent.parent, checkpoint.config, corpus, splits, checkpoint.vocabulary, texts, origin)
     trainer = _trainer(job.config)(
         job, where, resolve_precision(precision, where), time.monotonic() if started is None else started
     )

@@ -64,6 +64,8 @@ class Job:
     vocabulary: Vocabulary
     texts: tuple[str, ...] = ()
     """Absolute paths or names that the text was read from."""
+    origin: tuple[dict[str, Any], ...] = ()
+    """The runs that it began from, the nearest first."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Job:
         sources = self.corpus.info["sources"]
         if len(sources) <= MAX_SOURCES:
             info["sources"] = sources
+        info |= {"init_from": list(self.origin)} if self.origin else {}
         return {**info, "texts": list(self.texts), "splits": self.splits.to_json()}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import torch
 
 from charrnn.config import Config
@@ -26,8 +29,18 @@ def extended_vocabulary(base: Checkpoint, vocabulary: Vocabulary) -> Vocabulary:
     return Vocabulary(vocabulary.kind, base.vocabulary.symbols + added)
 
 
+def origin_of(base: Checkpoint) -> tuple[dict[str, Any], ...]:
+    """Return what a warm start comes from, the nearest first: name, step, SHA-256 of the model file."""
+    digest = hashlib.sha256(base.path.read_bytes()).hexdigest()
+    own = {"run": base.name, "step": base.progress.get("step"), "sha256": digest}
+    return (own, *base.corpus.get("init_from", ()))
+
+
 def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Network:
-    """Return a network with the base run's weights; rows and columns of new symbols start fresh.
+    """Return a network with the base run's weights; new symbols are read as random ones.
+
+    They are predicted with the mean of the known symbols' logits: improbable, so that the old text is
+    predicted as before but for their mass, which random rows would make some eighty times as large.
 
     Raises:
         ConfigError: The settings ask for another shape than the base run has.
@@ -44,4 +57,6 @@ def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Ne
     with torch.no_grad():
         for name, old in base.network.state_dict().items():
             fresh[name][tuple(slice(size) for size in old.shape)] = old
+        for weight in (network.readout.weight, network.readout.bias):
+            weight[len(base.vocabulary) :] = weight[: len(base.vocabulary)].mean(0)
     return network
