@@ -40,7 +40,7 @@ def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Ne
     """Return a network with the base run's weights; new symbols are read as random ones.
 
     They are predicted with the mean of the known symbols' logits: improbable, so that the old text is
-    predicted as before but for their mass, which random rows would make some eighty times as large.
+    predicted as before but for their mass; random rows would make them as probable as any.
 
     Raises:
         ConfigError: The settings ask for another shape than the base run has.
