@@ -141,7 +141,7 @@ class ModelConfig:
 
     @property
     def plain(self) -> bool:
-        """Whether, but for dropout, every layer only does what its cell says, and the readout reads the top."""
+        """Whether, outside training, layers do what their cell says and the readout reads the top one."""
         return not self.zoneout and not self.skip_connections
 
     forget_bias: float = setting(1.0, allowed=Range(-100, 100))

@@ -70,13 +70,13 @@ def test_runs_resume_bit_identically(text, tmp_path, optimizer):
     + [("muon", cell) for cell in CELLS if cell not in ("lstm", "gru", "elman")],
 )
 def test_every_optimizer_goes_on_from_its_file(tmp_path, optimizer, cell):
-    whole, rule, settings = optimized(optimizer, cell=cell)
+    whole, rule, settings = optimized(optimizer, cell=cell, batch_size=2)
     for step in range(6):
         one_step(whole, rule, settings, step)
         if step == 2:
             save_trainer(tmp_path, whole, rule, whole.initial_state(2), Counters(step=3))
-    cut, other, _ = optimized(optimizer, cell=cell)
-    _, counters = load_trainer(tmp_path / TRAINER, cut, other, 2)
+    cut, other, settings = optimized(optimizer, cell=cell, batch_size=2)
+    _, counters = load_trainer(tmp_path / TRAINER, cut, other, settings)
     for step in range(counters.step, 6):
         one_step(cut, other, settings, step)
     assert counters.step == 3
@@ -311,7 +311,9 @@ def make_old(path: Path, optimizer: str) -> None:
         del training["grad_clip_value"]
         training["optimizer"] = optimizer
     else:
-        del header["counters"]["misses"]
+        counters = header["counters"]
+        del counters["misses"]
+        counters["window"] = counters.pop("position") // SMALL["training.seq_len"]
     save_tensors(path, tensors, header)
 
 

@@ -207,3 +207,18 @@ def test_window_outside_the_epoch_is_an_index_error(index):
 @pytest.mark.parametrize("length", [0, 1, 3])
 def test_text_shorter_than_a_row_has_no_window(length):
     assert streams_of(0, length, 4, 5).num_windows == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_windows_of_any_length_read_every_row_whole(seed):
+    streams = streams_of(*random_sizes(seed))
+    rng, position, read = random.Random(seed), 0, []
+    while position < streams.row_length:
+        ids, targets = streams.read(position, rng.randrange(1, 40))
+        assert (targets == ids + 1).all()
+        read.append(ids)
+        position += ids.shape[1]
+    fixed = [streams.window(n)[0] for n in range(streams.num_windows)]
+    assert (np.concatenate(read, axis=1) == np.concatenate(fixed, axis=1)).all()
+    with pytest.raises(IndexError, match="position"):
+        streams.read(position, 1)

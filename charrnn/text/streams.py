@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Streams:
-    """B rows of contiguous text, read T symbols at a time.
+    """B rows of contiguous text, read some symbols at a time.
 
     Row b covers positions ``start + b m … start + (b + 1) m`` with ``m = (stop - start - 1) // B``; the
-    last window of an epoch may be shorter than T, so every row is read whole. At most B - 1 symbols at
-    the very end are left out.
+    last window of an epoch may be shorter than asked for, so every row is read whole. At most B - 1
+    symbols at the very end are left out.
 
     Args:
         places: The corpus, (N,).
@@ -21,7 +21,7 @@ class Streams:
         start: First position of the split.
         stop: End of the split.
         batch_size: Rows, B.
-        seq_len: Symbols per window, T.
+        seq_len: Symbols per window of the usual length, T.
     """
 
     places: np.ndarray
@@ -38,7 +38,7 @@ class Streams:
 
     @property
     def num_windows(self) -> int:
-        """Windows in one epoch."""
+        """Windows of the usual length in one epoch."""
         return -(-self.row_length // self.seq_len)
 
     def window(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,8 +49,18 @@ class Streams:
         """
         if not 0 <= index < self.num_windows:
             raise IndexError(f"window {index} of {self.num_windows}")
-        begin = self.start + index * self.seq_len
-        length = min(self.seq_len, self.row_length - index * self.seq_len)
+        return self.read(index * self.seq_len, self.seq_len)
+
+    def read(self, position: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids from a position in every row on, and those one further, as many as the rows still have.
+
+        Raises:
+            IndexError: The rows have no such position.
+        """
+        if not 0 <= position < self.row_length:
+            raise IndexError(f"position {position} of {self.row_length}")
+        begin = self.start + position
+        length = min(length, self.row_length - position)
         rows = (begin + b * self.row_length for b in range(self.batch_size))
         ids = self.table[np.stack([self.places[row : row + length + 1] for row in rows])]
         return ids[:, :-1], ids[:, 1:]

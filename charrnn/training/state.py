@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from charrnn.config import TrainingConfig
 from charrnn.errors import CheckpointError
 from charrnn.files import write_atomically
 from charrnn.model.network import Network, NetworkState
@@ -21,7 +22,7 @@ class Counters:
 
     Args:
         step: Optimizer steps done.
-        window: Next window of the epoch.
+        position: Symbols of every row that the epoch has read.
         epoch: Epochs completed.
         evals: Looks at the validation split taken.
         stale: Looks since the last improvement.
@@ -36,7 +37,7 @@ class Counters:
     """
 
     step: int = 0
-    window: int = 0
+    position: int = 0
     epoch: int = 0
     evals: int = 0
     stale: int = 0
@@ -65,7 +66,7 @@ def save_trainer(
 
 
 def load_trainer(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer, batch_size: int
+    path: Path, network: Network, optimizer: torch.optim.Optimizer, training: TrainingConfig
 ) -> tuple[NetworkState, Counters]:
     """Put weights and optimizer back in place; return the carried state and the counters.
 
@@ -78,11 +79,19 @@ def load_trainer(
         restored = optimizer.state_dict()
         restored["state"] = _slots(_below(tensors, "optimizer."))
         optimizer.load_state_dict(restored)
-        state = _state(_below(tensors, "state."), network, batch_size)
-        counters = Counters(**header["counters"])
+        state = _state(_below(tensors, "state."), network, training.batch_size)
+        counters = _counters(header["counters"], training.seq_len)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` does not fit this run: {error}") from None
     return state, counters
+
+
+def _counters(data: dict[str, Any], seq_len: int) -> Counters:
+    """Return the counters of a file; those of format 1 count windows, not symbols."""
+    if "window" in data:
+        data = {**data, "position": data["window"] * seq_len}
+        del data["window"]
+    return Counters(**data)
 
 
 def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -139,8 +139,8 @@ class Trainer:
             CheckpointError: The checkpoint is damaged or belongs to another configuration.
         """
         path = self.job.folder / "last" / TRAINER
-        batch_size = self.job.config.training.batch_size
-        self.state, self.counters = load_trainer(path, self.network, self.optimizer, batch_size)
+        training = self.job.config.training
+        self.state, self.counters = load_trainer(path, self.network, self.optimizer, training)
         self._seconds_before = self.counters.seconds
 
     def request_stop(self, reason: str = "interrupted") -> None:
@@ -209,7 +209,10 @@ class Trainer:
     def _train_step(self) -> StepEvent | None:
         counters, training = self.counters, self.job.config.training
         begun = time.monotonic()
-        ids, targets = (torch.from_numpy(a).to(self.device) for a in self.streams.window(counters.window))
+        ids, targets = (
+            torch.from_numpy(a).to(self.device)
+            for a in self.streams.read(counters.position, training.seq_len)
+        )
         rate = self._set_learning_rate()
         noise = self._noise.manual_seed(_mix(training.seed, counters.step))
         self.network.train()
@@ -223,7 +226,7 @@ class Trainer:
         pull_to_zero(self.optimizer, self.recipe, training)
         self.optimizer.step()
         self.state = tuple(tuple(part.detach() for part in layer) for layer in state)
-        self._advance()
+        self._advance(ids.shape[1])
         event = None
         if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
             event = self._step_event(loss.item(), rate, norm.item())
@@ -240,12 +243,12 @@ class Trainer:
             group["lr"] = training.learning_rate * factor
         return training.learning_rate * factor
 
-    def _advance(self) -> None:
-        """Move to the next window; a new epoch begins from a state of zeros."""
+    def _advance(self, length: int) -> None:
+        """Move on by the symbols that a window had; a new epoch begins from a state of zeros."""
         self.counters.step += 1
-        self.counters.window += 1
-        if self.counters.window == self.streams.num_windows:
-            self.counters.window = 0
+        self.counters.position += length
+        if self.counters.position == self.streams.row_length:
+            self.counters.position = 0
             self.counters.epoch += 1
             self.state = self.network.initial_state(self.job.config.training.batch_size)
 
