@@ -164,6 +164,10 @@ class TrainingConfig:
     """Parallel streams, B."""
     seq_len: int | None = setting(None, allowed=Range(1, 65536))
     """Timesteps per window, T: the truncation length of backpropagation."""
+    seq_len_start: int | None = setting(None, allowed=Range(1, 65536))
+    """T at first, from which it grows to ``seq_len`` over half the budget; ``None``: it does not grow."""
+    random_seq_len: bool = setting(False)
+    """Whether windows have random lengths about T, and rates in proportion (Merity et al. 2018)."""
     epochs: float | None = setting(None, allowed=Range(0, 1e9, above=True))
     """Budget: passes over the training split."""
     steps: int | None = setting(None, allowed=Range(1, 10**12))

@@ -123,6 +123,7 @@ NUMBERS = {
     "model.zoneout": ["1", "-0.1"],
     "training.batch_size": ["0", "-1", "65537"],
     "training.seq_len": ["0", "-1", "65537"],
+    "training.seq_len_start": ["0", "-1", "65537"],
     "training.epochs": ["0", "-1"],
     "training.steps": ["0", "-1", "2.5"],
     "training.minutes": ["0", "-1"],
@@ -426,6 +427,13 @@ def test_text_shorter_than_a_window_is_an_error_with_the_figures(train, settings
     with pytest.raises(TextError, match=f"has {train:,} characters, fewer than one window") as caught:
         plan(train=train, **settings)
     assert "--batch-size" in caught.value.hint and "--seq-len" in caught.value.hint
+
+
+@pytest.mark.parametrize("settings", [{"training__seq_len": 31}, {}], ids=["set", "planned"])
+def test_windows_must_not_shrink(settings):
+    with pytest.raises(ConfigError, match="seq_len_start"):
+        plan(training__seq_len_start=settings.get("training__seq_len", 64) + 1, **settings)
+    assert plan(training__seq_len_start=31, **settings).training.seq_len_start == 31
 
 
 def test_text_of_one_window_and_one_symbol_is_enough():

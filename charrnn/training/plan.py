@@ -10,6 +10,7 @@ from dataclasses import replace
 from charrnn.config import CELLS, OPTIMIZERS, Config, ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError, TextError
 from charrnn.text.splits import Splits
+from charrnn.training.lengths import mean_length
 
 DEFAULT_MINUTES = 10.0
 MIN_SEQ_LEN = 64
@@ -41,7 +42,8 @@ def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int,
 
     Raises:
         TextError: The training split is shorter than one window.
-        ConfigError: A readout alone is to be fitted, but everything below it is trained.
+        ConfigError: A readout alone is to be fitted, but everything below it is trained, or ``seq_len_start``
+            is above ``seq_len``.
     """
     model = config.model
     fixed = CELLS[model.cell].fixed
@@ -95,7 +97,7 @@ def expected_chars(training: TrainingConfig, train_chars: int, params: int, devi
     if training.epochs is not None:
         limits.append(training.epochs * train_chars)
     if training.steps is not None:
-        limits.append(training.steps * training.batch_size * training.seq_len)
+        limits.append(training.steps * training.batch_size * mean_length(training))
     if training.minutes is not None:
         limits.append(training.minutes * 60 * EFFECTIVE_FLOPS[device] / (6 * params))
     return float(min(limits))
@@ -132,6 +134,9 @@ def _window(training: TrainingConfig, train_chars: int, device: str) -> Training
             f"{batch_size} × {seq_len} (batch_size × seq_len)",
             "give more text, or a smaller `--batch-size` or `--seq-len`",
         )
+    if training.seq_len_start is not None and training.seq_len_start > seq_len:
+        start = training.seq_len_start
+        raise ConfigError(f"`training.seq_len_start` is `{start}`, but must be at most `seq_len`, {seq_len}")
     return replace(training, batch_size=batch_size, seq_len=seq_len)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
@@ -122,17 +123,20 @@ class RidgeTrainer(Trainer):
         limits, once = super()._limits(), self.streams.num_windows
         return limits | {"epochs": min(limits.get("epochs", once), once)}  # reading again says nothing new
 
+    def _read_window(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.streams.read(self.counters.position, self.job.config.training.seq_len)
+
     @torch.no_grad()
     def _train_step(self) -> StepEvent | None:
         counters = self.counters
         begun = time.monotonic()
-        ids, targets = (torch.from_numpy(a).to(self.device) for a in self.streams.window(counters.window))
+        ids, targets = (torch.from_numpy(a).to(self.device) for a in self._read_window())
         with arithmetic(self.device, self.precision):
             hidden, self.state = self.network.hidden(ids, self.state)
             loss = cross_entropy(self.network.readout(hidden).flatten(0, 1), targets.t().flatten())
-        known = max(0, WASHOUT - counters.window * self.job.config.training.seq_len)
+        known = max(0, WASHOUT - counters.position)
         self.optimizer.add(hidden[known:].flatten(0, 1), targets.t()[known:].flatten())
-        self._advance()
+        self._advance(ids.shape[1])
         event = None
         if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
             event = self._step_event(loss.item(), 0.0, 0.0)

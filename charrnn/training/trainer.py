@@ -35,6 +35,7 @@ from charrnn.text.corpus import Corpus
 from charrnn.text.splits import Splits, count_characters
 from charrnn.text.streams import Streams
 from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.lengths import next_length, rate_factor, varies
 from charrnn.training.log import EventLog
 from charrnn.training.optimizers import parameter_groups, pull_to_zero
 from charrnn.training.schedules import warmed_up
@@ -128,7 +129,7 @@ class Trainer:
         """Return the budgets that are counted in steps."""
         training = self.job.config.training
         limits = {"steps": training.steps} if training.steps is not None else {}
-        if training.epochs is not None:
+        if training.epochs is not None and not varies(training):
             limits["epochs"] = max(1, round(training.epochs * self.streams.num_windows))
         return limits
 
@@ -209,11 +210,8 @@ class Trainer:
     def _train_step(self) -> StepEvent | None:
         counters, training = self.counters, self.job.config.training
         begun = time.monotonic()
-        ids, targets = (
-            torch.from_numpy(a).to(self.device)
-            for a in self.streams.read(counters.position, training.seq_len)
-        )
-        rate = self._set_learning_rate()
+        ids, targets = (torch.from_numpy(a).to(self.device) for a in self._read_window())
+        rate = self._set_learning_rate(ids.shape[1])
         noise = self._noise.manual_seed(_mix(training.seed, counters.step))
         self.network.train()
         with arithmetic(self.device, self.precision):
@@ -235,10 +233,15 @@ class Trainer:
             counters.trained_seconds += time.monotonic() - begun
         return event
 
-    def _set_learning_rate(self) -> float:
+    def _read_window(self) -> tuple[np.ndarray, np.ndarray]:
+        length = next_length(self.job.config.training, self.counters.step, self._progress())
+        return self.streams.read(self.counters.position, length)
+
+    def _set_learning_rate(self, length: int) -> float:
         training = self.job.config.training
-        progress = self._progress(self.counters.step + 0.5)
+        progress = self._progress(0.5)
         factor = warmed_up(self.schedule(progress, self.counters.misses), progress, training.warmup_fraction)
+        factor *= rate_factor(training, length, self._progress())
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate * factor
         return training.learning_rate * factor
@@ -257,13 +260,21 @@ class Trainer:
     def _elapsed(self) -> float:
         return self._seconds_before + time.monotonic() - self.started
 
-    def _epochs(self, step: float) -> float:
-        return step / self.streams.num_windows
+    def _epochs(self) -> float:
+        return self.counters.epoch + self.counters.position / self.streams.row_length
 
-    def _progress(self, step: float) -> float:
+    def _shares(self, ahead: float) -> dict[str, float]:
+        """Return the share of every budget that will be used in ``ahead`` steps; of ``minutes``, by now."""
+        training = self.job.config.training
+        shares = {name: (self.counters.step + ahead) / limit for name, limit in self._step_limits.items()}
+        if training.epochs is not None and "epochs" not in self._step_limits:
+            more = ahead * training.seq_len / self.streams.row_length
+            shares["epochs"] = (self._epochs() + more) / training.epochs
+        return shares | {"minutes": self._time_share()}
+
+    def _progress(self, ahead: float = 0.0) -> float:
         """Return the share of the budget that is used, in [0, 1]; only ``minutes`` reads the clock."""
-        shares = [step / limit for limit in self._step_limits.values()]
-        return min(1.0, max([*shares, self._time_share()]))
+        return min(1.0, max(self._shares(ahead).values()))
 
     def _time_share(self) -> float:
         minutes = self.job.config.training.minutes
@@ -279,15 +290,14 @@ class Trainer:
             return self._stop_reason
         if patience and self.counters.stale >= patience:
             return "patience"
-        reached = [name for name, limit in self._step_limits.items() if self.counters.step >= limit]
-        return reached[0] if reached else "minutes" if self._time_share() >= 1 else ""
+        return next((name for name, share in self._shares(0.0).items() if share >= 1), "")
 
     # -- validation ---------------------------------------------------------------------------
 
     def _evals_wanted(self) -> int:
         if self.val is None:
             return 0
-        return int(self._progress(self.counters.step) * self.job.config.training.num_evals + 1e-9)
+        return int(self._progress() * self.job.config.training.num_evals + 1e-9)
 
     def _eval_due(self) -> bool:
         wanted = self._evals_wanted()
@@ -347,7 +357,7 @@ class Trainer:
 
     def _save_model(self, which: str) -> None:
         job, counters = self.job, self.counters
-        progress = {"step": counters.step, "epochs": self._epochs(counters.step), "seconds": self._elapsed()}
+        progress = {"step": counters.step, "epochs": self._epochs(), "seconds": self._elapsed()}
         progress["val_loss"] = counters.best_val_loss if which == "best" else counters.last_val_loss
         save_model(job.folder / which / MODEL, self.network, job.config, job.vocabulary, job.record, progress)
 
@@ -359,13 +369,13 @@ class Trainer:
         step = self.counters.step
         return StepEvent(
             step,
-            self._epochs(step),
+            self._epochs(),
             loss,
             rate,
             norm,
             self._elapsed(),
             self._chars_per_second(),
-            self._progress(step),
+            self._progress(),
         )
 
     def _chars_per_second(self) -> float:
@@ -394,7 +404,7 @@ class Trainer:
         return EndEvent(
             self.counters.step,
             str(self.job.folder),
-            self._epochs(self.counters.step),
+            self._epochs(),
             seconds,
             self._chars_per_second(),
             self.network.num_params,
