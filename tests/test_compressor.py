@@ -143,6 +143,17 @@ def test_level_2_stands_still_where_all_is_expected_and_never_where_nothing_is(e
 
 
 @torch.no_grad()
+def test_level_2_reads_the_begin_of_a_document_whatever_was_expected():
+    network = network_of(1)
+    network.predictor.weight.zero_()
+    network.predictor.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+    start = torch.zeros(2, 1, dtype=torch.long)
+    for run in (network, network.reference):
+        _, after = run(start, network.initial_state(2))
+        assert after[1][0].all() and not after[2][0].any()
+
+
+@torch.no_grad()
 def test_two_windows_equal_one_and_single_steps():
     network = network_of()
     ids, state = window(network, 0.1)
@@ -238,21 +249,23 @@ def test_held_neurons_cost_what_holding_them_step_by_step_costs(monkeypatch, lay
     monkeypatch.setattr(holds, "WINDOW", 10)
     network = network_of(1)
     ids = torch.randint(1, VOCAB, (3, 25), generator=torch.Generator().manual_seed(0))
-    held = Held(layer, "c", 2, 0.6)
+    values_over_time = torch.linspace(-0.9, 0.9, 25, dtype=torch.float64)
+    held, now = Held(layer, "c", 2, values_over_time.expand(3, -1)), [0]
     found = held_losses(network, ids, [[], [held]])
 
     def keep(number):
         def hold(kind, values):
             if (number, kind) == (layer, "c"):
-                values[:, 2] = math.atanh(0.6)
+                values[:, 2] = values_over_time[now[0]].atanh()
             return values
 
         return hold
 
     for own, hold in zip(found, (lambda number: lambda kind, values: values, keep), strict=True):
-        state = network.initial_state(3)
+        state, now[0] = network.initial_state(3), 0
         _, state = network.step(torch.zeros(3, dtype=torch.long), state, hold)
         for t in range(24):
+            now[0] = t
             logits, state = network.step(ids[:, t], state, hold)
             torch.testing.assert_close(own[:, t], cross_entropy(logits, ids[:, t + 1], reduction="none"))
     assert not torch.allclose(found[0], found[1], atol=1e-4)
