@@ -186,11 +186,10 @@ static int draw(const float *logits, int V, const choice *how, int last, double 
 /* -- the text ----------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    float *h, *c;            /* (L, S, H), the state before the text and after it */
+    float *h, *c;            /* (L, S, H), the state before the text and after it; c is the LSTM's alone */
     int64_t *symbols;        /* (S): the last id of every stream, not read yet */
     const double *uniforms;  /* (S, N), or NULL: then the text is only read */
     int64_t *text;           /* (S, N): drawn, or to be read */
-    float *logits;           /* (S, V): those of the last id, or NULL */
     int S, N;
 } task;
 
@@ -209,7 +208,7 @@ static void read_symbols(const model *m, const task *t, const room *w, int begin
             const long at = (l * S + begin + r) * H, gates = m->cell == LSTM ? 4 : m->cell == GRU ? 3 : 1;
             w->start[r] = current->start + (l ? 0 : t->symbols[begin + r] * gates * H);
             w->h[r] = t->h + at;
-            w->c[r] = t->c ? t->c + at : 0;
+            w->c[r] = t->c + at;
             w->next[r] = w->spare + ((l & 1) * (long)rows + r) * H;
         }
         const step s = {m, current, w->start, w->x, w->h, w->next, w->c};
@@ -225,7 +224,7 @@ static void reset_documents(const model *m, const task *t, int boundary, int beg
     for (int s = begin; s < begin + rows; s++)
         for (int l = 0; l < m->L && t->symbols[s] == boundary; l++) {
             memset(t->h + ((long)l * t->S + s) * m->H, 0, m->H * sizeof(float));
-            if (t->c) memset(t->c + ((long)l * t->S + s) * m->H, 0, m->H * sizeof(float));
+            memset(t->c + ((long)l * t->S + s) * m->H, 0, m->H * sizeof(float));
         }
 }
 
@@ -235,9 +234,10 @@ static void speak(const model *m, const task *t, const choice *how, const room *
         read_symbols(m, t, w, begin, rows);
         for (int r = 0; r < rows; r++) {
             const long s = begin + r, at = s * t->N + n;
-            float *logits = t->logits ? t->logits + s * m->V : w->logits;
-            if (t->uniforms || (t->logits && n == t->N - 1)) readout(m, w->x[r], logits);
-            if (t->uniforms) t->text[at] = draw(logits, m->V, how, (int)t->symbols[s], t->uniforms[at], w->p);
+            if (t->uniforms) {
+                readout(m, w->x[r], w->logits);
+                t->text[at] = draw(w->logits, m->V, how, (int)t->symbols[s], t->uniforms[at], w->p);
+            }
             t->symbols[s] = t->text[at];
         }
     }

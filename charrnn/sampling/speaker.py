@@ -3,103 +3,64 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
 
 from charrnn.errors import ConfigError
 from charrnn.model.network import LayerHold, Network, NetworkState, no_hold
+from charrnn.native import CELLS
+from charrnn.sampling.choice import SamplingConfig, make_chooser
+from charrnn.sampling.samplers import NEVER, Draw, Sampler, make_sampler
+from charrnn.sampling.weights import Weights, check_precision
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 
-Chooser = Callable[[np.ndarray, float], int]
-"""Logits (V,) float64 and a uniform number in [0, 1) to an id."""
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How the next character is drawn.
-
-    Args:
-        temperature: Divides the logits; 0 always takes the most probable character.
-        top_k: Keep this many most probable characters; 0 keeps all.
-        top_p: Keep the most probable characters that together reach this probability (nucleus).
-        min_p: Keep characters at least this many times as probable as the most probable one.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-
-    def __post_init__(self) -> None:
-        problems = []
-        if not (self.temperature == 0 or 1e-6 <= self.temperature <= 1e6):
-            problems.append(
-                f"`temperature` is `{self.temperature}`, but must be at least 0, and 1e-6 if it is not"
-            )
-        if self.top_k < 0:
-            problems.append(f"`top_k` is `{self.top_k}`, but must be at least 0")
-        if not 0 < self.top_p <= 1:
-            problems.append(f"`top_p` is `{self.top_p}`, but must be above 0 and at most 1")
-        if not 0 <= self.min_p <= 1:
-            problems.append(f"`min_p` is `{self.min_p}`, but must be at least 0 and at most 1")
-        if problems:
-            raise ConfigError("; ".join(problems))
-
-
-def make_chooser(config: SamplingConfig) -> Chooser:
-    """Return the function that draws an id from logits.
-
-    Temperature is applied first, then top-k, top-p and min-p each thin out what the one before left.
-    """
-
-    def choose(logits: np.ndarray, uniform: float) -> int:
-        if config.temperature == 0:
-            return int(logits.argmax())
-        probabilities = next_probabilities(logits, config)
-        cumulative = np.cumsum(probabilities)
-        return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-
-    return choose
-
-
-def next_probabilities(logits: np.ndarray, config: SamplingConfig) -> np.ndarray:
-    """Return the distribution that is drawn from, (V,) float64; temperature must be above 0."""
-    scaled = (logits - logits.max()) / config.temperature
-    p = np.exp(scaled)
-    p /= p.sum()
-    if config.top_k and config.top_k < len(p):
-        p[np.argsort(-p, kind="stable")[config.top_k :]] = 0.0
-    if config.top_p < 1:
-        order = np.argsort(-p, kind="stable")
-        before = np.cumsum(p[order]) - p[order]
-        p[order[before >= config.top_p * p.sum()]] = 0.0
-    p[p < config.min_p * p.max()] = 0.0
-    return p / p.sum()
+FIRST_CHARS, MOST_CHARS = 8, 256
+"""Characters drawn at once: few at first, as somebody may be watching."""
+READ_CHARS = 4096
+LAYER_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Speaker:
     """A network that reads a prompt and then speaks, in constant memory for any length.
+
+    A network on the CPU whose cell has a sampler (``charrnn.sampling.samplers``) speaks by that; others,
+    and networks with neurons on hold, step by step in PyTorch.
 
     Args:
         network: In evaluation mode, on the device it shall run on.
         vocabulary: Symbols to ids.
         config: How the next character is drawn.
         hold: Keeps neurons at values, while the prompt is read too.
+        precision: How a sampler stores the weights: ``fp32``, ``bf16`` or ``int8``.
+
+    Raises:
+        ConfigError: There is no sampler for this network, and the precision is another than ``fp32``.
     """
 
     def __init__(
-        self, network: Network, vocabulary: Vocabulary, config: SamplingConfig, hold: LayerHold = no_hold
+        self,
+        network: Network,
+        vocabulary: Vocabulary,
+        config: SamplingConfig,
+        hold: LayerHold = no_hold,
+        precision: str = "fp32",
     ) -> None:
+        check_precision(precision)
         self.hold = hold
         self.network = network
         self.vocabulary = vocabulary
+        self.precision = precision
+        self.config = config
         self.choose = make_chooser(config)
+        self._weights = network_weights(network) if hold is no_hold else None
+        if precision != "fp32" and self._weights is None:
+            raise ConfigError(
+                f"`{precision}` is for plain sampling on the CPU with the cells lstm, gru and elman",
+                "leave out `--precision`",
+            )
 
     def ids(self, prompt: str, seed: int, stream: int = 0) -> Iterator[int]:
         """Yield sampled ids without end; characters of the prompt that are unknown are skipped.
@@ -109,7 +70,34 @@ class Speaker:
 
         A sampled boundary ends the document: nothing is written for it and a new one begins.
         """
-        yield from (symbol for symbol, _ in self.drawn(prompt, seed, stream))
+        if self._weights is None:
+            yield from (symbol for symbol, _ in self.drawn(prompt, seed, stream))
+            return
+        sampler, random = self._sampler(prompt, 1), _uniforms(seed, stream)
+        size = FIRST_CHARS
+        while True:
+            yield from sampler.draw(random.random((1, size)))[0].tolist()
+            size = min(2 * size, MOST_CHARS)
+
+    def many_ids(self, prompt: str, length: int, seed: int, streams: int) -> np.ndarray:
+        """Return the first ``length`` ids of as many streams, (S, N) int64, sampled side by side.
+
+        They are those that ``ids`` yields, to the last bit where a sampler is used.
+        """
+        if self._weights is None:
+            drawn = [islice(self.ids(prompt, seed, stream), length) for stream in range(streams)]
+            return np.array([list(ids) for ids in drawn], dtype=np.int64).reshape(streams, length)
+        random = np.stack([_uniforms(seed, stream).random(length) for stream in range(streams)])
+        return self._sampler(prompt, streams).draw(random, torch.get_num_threads())
+
+    def _sampler(self, prompt: str, streams: int) -> Sampler:
+        """Return a sampler that has read the prompt."""
+        escape = ESCAPE if self.vocabulary.kind == "chars" else NEVER
+        sampler = make_sampler(self._weights, Draw(self.config, BOUNDARY, escape), self.precision, streams)
+        known = self._known(prompt)
+        for begin in range(0, len(known), READ_CHARS):
+            sampler.read(np.tile(known[begin : begin + READ_CHARS], (streams, 1)))
+        return sampler
 
     def drawn(
         self, prompt: str, seed: int, stream: int = 0, hold: LayerHold | None = None
@@ -123,10 +111,10 @@ class Speaker:
             hold: Takes the place of the speaker's own once the prompt is read; it may also only look.
         """
         hold = self.hold if hold is None else hold
-        random = np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
+        random = _uniforms(seed, stream)
         with torch.inference_mode():
             logits, state = self._read(prompt)
-        symbol = BOUNDARY if not prompt else ESCAPE
+        symbol = BOUNDARY if not len(self._known(prompt)) else ESCAPE
         while True:
             if symbol == BOUNDARY:
                 logits[BOUNDARY] = -np.inf  # no document is empty
@@ -150,11 +138,14 @@ class Speaker:
                 yield decoder.decode(self.vocabulary.symbol_bytes(symbol))
         yield decoder.decode(b"", final=True)
 
+    def _known(self, prompt: str) -> np.ndarray:
+        """Return the ids of the prompt's characters that the vocabulary has."""
+        ids = self.vocabulary.encode(prompt)
+        return ids[ids != ESCAPE] if self.vocabulary.kind == "chars" else ids
+
     def _read(self, prompt: str) -> tuple[np.ndarray, NetworkState]:
         """Read a boundary and the prompt; return the logits after them."""
-        known = self.vocabulary.encode(prompt)
-        known = known[known != ESCAPE] if self.vocabulary.kind == "chars" else known
-        ids = torch.from_numpy(np.concatenate([[BOUNDARY], known]))[None].to(
+        ids = torch.from_numpy(np.concatenate([[BOUNDARY], self._known(prompt)]))[None].to(
             self.network.readout.weight.device
         )
         state = self.network.initial_state(1)
@@ -162,8 +153,8 @@ class Speaker:
             for symbol in ids[0]:
                 logits, state = self.network.step(symbol[None], state, self.hold)
             return self._drawable(logits), state
-        for start in range(0, ids.shape[1], 4096):
-            hidden, state = self.network.hidden(ids[:, start : start + 4096], state)
+        for start in range(0, ids.shape[1], READ_CHARS):
+            hidden, state = self.network.hidden(ids[:, start : start + READ_CHARS], state)
         return self._drawable(self.network.readout(hidden[-1])), state
 
     def _step(self, symbol: int, state: NetworkState, hold: LayerHold) -> tuple[np.ndarray, NetworkState]:
@@ -177,6 +168,26 @@ class Speaker:
         if self.vocabulary.kind == "chars":
             values[ESCAPE] = -np.inf
         return values
+
+
+def network_weights(network: Network) -> Weights | None:
+    """Return the weights for a sampler, not copied; None where no sampler can do what the network does."""
+    weight = network.readout.weight
+    if network.config.cell not in CELLS or not network.config.plain:
+        return None
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return None
+    layers = tuple(
+        tuple(getattr(layer, f"{name}_l0").detach().numpy() for name in LAYER_WEIGHTS)
+        for layer in network.layers
+    )
+    embedding = None if network.embedding is None else network.embedding.weight.detach().numpy()
+    readout = (weight.detach().numpy(), network.readout.bias.detach().numpy())
+    return Weights(network.config.cell, embedding, layers, readout)
+
+
+def _uniforms(seed: int, stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
 
 
 def until(pieces: Iterator[str], stops: tuple[str, ...]) -> Iterator[str]:
