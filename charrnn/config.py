@@ -56,6 +56,16 @@ SCHEDULES: Registry = Registry(
 )
 
 
+AVERAGINGS: Registry = Registry(
+    "averaging",
+    {
+        "none": "charrnn.training.averaging:NoAverage",
+        "ema": "charrnn.training.averaging:ExponentialAverage",
+        "ntasgd": "charrnn.training.averaging:NonMonotonicAverage",
+    },
+)
+
+
 @dataclass(frozen=True)
 class Range:
     """The numbers a setting may take; ``above`` leaves the lower end out."""
@@ -190,6 +200,10 @@ class TrainingConfig:
     """Largest norm of the gradient of all weights together."""
     grad_clip_value: float | None = setting(None, allowed=POSITIVE)
     """Largest size of any element of the gradient, cut before the norm is."""
+    averaging: str = setting("none", allowed=AVERAGINGS)
+    """Whether averaged weights are judged, saved and speak; ``ntasgd`` needs a validation split."""
+    ema_decay: float = setting(0.999, allowed=FRACTION)
+    """Largest decay of ``ema``; early in a run it is smaller."""
     num_evals: int | None = setting(None, allowed=Range(1, 100_000))
     """Looks at the validation split over the budget."""
     patience: int = setting(0, allowed=Range(0, 10**6))

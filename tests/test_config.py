@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from charrnn.config import (
+    AVERAGINGS,
     CELLS,
     OPTIMIZERS,
     PRESETS,
@@ -132,6 +133,7 @@ NUMBERS = {
     "training.warmup_fraction": ["1", "-0.1"],
     "training.weight_decay": ["-0.1"],
     "training.l2": ["-0.1"],
+    "training.ema_decay": ["1", "-0.1"],
     "training.grad_clip_value": ["0", "-1"],
     "training.num_evals": ["0", "100001"],
     "training.patience": ["-1", "0.5"],
@@ -333,7 +335,7 @@ def test_json_of_an_older_version_gets_the_defaults():
     assert Config.from_json({"model": {"cell": "gru"}}) == Config(model=replace(Config().model, cell="gru"))
 
 
-@pytest.mark.parametrize("table", [CELLS, OPTIMIZERS, SCHEDULES], ids=["cell", "optimizer", "schedule"])
+@pytest.mark.parametrize("table", [CELLS, OPTIMIZERS, SCHEDULES, AVERAGINGS], ids=lambda t: t.kind)
 def test_every_name_in_a_table_leads_to_its_part(table):
     assert all(table[name] is not None for name in table)
 

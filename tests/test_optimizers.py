@@ -26,6 +26,7 @@ from charrnn.events import EvalEvent, StepEvent
 from charrnn.model.network import new_network
 from charrnn.runs import TRAINER, load_tensors, save_tensors
 from charrnn.training import start
+from charrnn.training.averaging import NoAverage
 from charrnn.training.muon import orthogonal
 from charrnn.training.optimizers import parameter_groups, pull_to_zero
 from charrnn.training.schedules import constant, cosine, linear, onecycle, plateau, warmed_up
@@ -74,9 +75,9 @@ def test_every_optimizer_goes_on_from_its_file(tmp_path, optimizer, cell):
     for step in range(6):
         one_step(whole, rule, settings, step)
         if step == 2:
-            save_trainer(tmp_path, whole, rule, whole.initial_state(2), Counters(step=3))
+            save_trainer(tmp_path, whole, rule, whole.initial_state(2), Counters(step=3), {})
     cut, other, settings = optimized(optimizer, cell=cell, batch_size=2)
-    _, counters = load_trainer(tmp_path / TRAINER, cut, other, settings)
+    _, counters = load_trainer(tmp_path / TRAINER, cut, other, settings, NoAverage(cut, settings, Counters()))
     for step in range(counters.step, 6):
         one_step(cut, other, settings, step)
     assert counters.step == 3

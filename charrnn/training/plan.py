@@ -75,11 +75,13 @@ def check_validation(config: Config, splits: Splits) -> None:
     Raises:
         ConfigError: There is none.
     """
-    training = config.training
-    if training.schedule == "plateau" and splits.val[0] == splits.val[1]:
-        raise ConfigError(
-            "`training.schedule` is `plateau`, but no text is kept for validation", "--val-fraction 0.05"
-        )
+    if splits.val[0] < splits.val[1]:
+        return
+    for name, value in (("schedule", "plateau"), ("averaging", "ntasgd")):
+        if getattr(config.training, name) == value:
+            raise ConfigError(
+                f"`training.{name}` is `{value}`, but no text is kept for validation", "--val-fraction 0.05"
+            )
 
 
 def num_params(model: ModelConfig, vocab_size: int) -> int:
@@ -168,8 +170,8 @@ def _num_evals(chars: float, val_chars: int) -> int:
 def estimate(config: Config, train_chars: int, params: int, device: str) -> dict[str, float]:
     """Return what a resolved config is expected to need: ``seconds``, ``epochs`` and ``memory_bytes``.
 
-    Memory counts weights, gradients and two moments per weight in fp32, and for every timestep of a
-    window the recorded gates and states of every layer.
+    Memory counts weights, gradients, two moments and any average per weight in fp32, and for every
+    timestep of a window the recorded gates and states of every layer.
     """
     chars = expected_chars(config.training, train_chars, params, device)
     window = config.training.batch_size * config.training.seq_len
@@ -177,5 +179,5 @@ def estimate(config: Config, train_chars: int, params: int, device: str) -> dict
     return {
         "seconds": chars * 6 * params / EFFECTIVE_FLOPS[device],
         "epochs": chars / train_chars,
-        "memory_bytes": 16 * params + activations,
+        "memory_bytes": (16 if config.training.averaging == "none" else 20) * params + activations,
     }

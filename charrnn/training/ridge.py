@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from charrnn.devices import arithmetic
 from charrnn.events import Event, StepEvent
+from charrnn.training.averaging import NoAverage
 from charrnn.training.trainer import REPORT_STEPS, WARM_UP_STEPS, Trainer
 
 WASHOUT = 100
@@ -117,6 +118,7 @@ class RidgeTrainer(Trainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.average = NoAverage(self.network, self.job.config.training, self.counters)
         self.optimizer = RidgeSums(self.job.config.model.hidden_size, self.network.vocab_size, self.device)
 
     def _limits(self) -> dict[str, int]:

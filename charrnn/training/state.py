@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +15,9 @@ from charrnn.errors import CheckpointError
 from charrnn.files import write_atomically
 from charrnn.model.network import Network, NetworkState
 from charrnn.runs import FORMAT, TRAINER, load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from charrnn.training.averaging import NoAverage
 
 
 @dataclass
@@ -27,6 +31,8 @@ class Counters:
         evals: Looks at the validation split taken.
         stale: Looks since the last improvement.
         misses: Looks that found no improvement.
+        averaged_since: Step after which NT-ASGD began to average, if it has.
+        val_losses: Every validation loss, for NT-ASGD alone.
         best_val_loss: Lowest validation loss so far, nats per character.
         last_val_loss: The newest one.
         seconds: Wall time of the run, over all its sittings.
@@ -42,6 +48,8 @@ class Counters:
     evals: int = 0
     stale: int = 0
     misses: int = 0
+    averaged_since: int | None = None
+    val_losses: list[float] = field(default_factory=list)
     best_val_loss: float | None = None
     last_val_loss: float | None = None
     seconds: float = 0.0
@@ -52,12 +60,18 @@ class Counters:
 
 
 def save_trainer(
-    folder: Path, network: Network, optimizer: torch.optim.Optimizer, state: NetworkState, counters: Counters
+    folder: Path,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    state: NetworkState,
+    counters: Counters,
+    average: Mapping[str, torch.Tensor],
 ) -> None:
     """Write ``trainer.safetensors``, alone enough to continue, and ``trainer.json`` for people to read."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
+    tensors |= {f"average.{name}": value for name, value in average.items()}
     for index, layer in enumerate(state):
         tensors |= {f"state.{index}.{place}": part for place, part in enumerate(layer)}
     header = {"format": FORMAT, "counters": asdict(counters)}
@@ -66,9 +80,13 @@ def save_trainer(
 
 
 def load_trainer(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer, training: TrainingConfig
+    path: Path,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    training: TrainingConfig,
+    average: NoAverage,
 ) -> tuple[NetworkState, Counters]:
-    """Put weights and optimizer back in place; return the carried state and the counters.
+    """Put weights, optimizer and average back in place; return the carried state and the counters.
 
     Raises:
         CheckpointError: The file is damaged or belongs to another configuration.
@@ -81,6 +99,7 @@ def load_trainer(
         optimizer.load_state_dict(restored)
         state = _state(_below(tensors, "state."), network, training.batch_size)
         counters = _counters(header["counters"], training.seq_len)
+        average.restore(_below(tensors, "average."), counters)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` does not fit this run: {error}") from None
     return state, counters

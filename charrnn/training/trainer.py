@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.utils import clip_grad_value_
 
-from charrnn.config import OPTIMIZERS, SCHEDULES, Config
+from charrnn.config import AVERAGINGS, OPTIMIZERS, SCHEDULES, Config
 from charrnn.devices import arithmetic
 from charrnn.errors import TrainingError
 from charrnn.events import (
@@ -117,6 +117,7 @@ class Trainer:
         )
         self._step_limits = self._limits()
         self.counters = Counters()
+        self.average = AVERAGINGS[training.averaging](self.network, training, self.counters)
         self.state: NetworkState = self.network.initial_state(training.batch_size)
         self._noise = torch.Generator(self.device)
         self._stop_reason = ""
@@ -141,7 +142,8 @@ class Trainer:
         """
         path = self.job.folder / "last" / TRAINER
         training = self.job.config.training
-        self.state, self.counters = load_trainer(path, self.network, self.optimizer, training)
+        parts = (self.network, self.optimizer, training, self.average)
+        self.state, self.counters = load_trainer(path, *parts)
         self._seconds_before = self.counters.seconds
 
     def request_stop(self, reason: str = "interrupted") -> None:
@@ -225,6 +227,7 @@ class Trainer:
         self.optimizer.step()
         self.state = tuple(tuple(part.detach() for part in layer) for layer in state)
         self._advance(ids.shape[1])
+        self.average.after_step()
         event = None
         if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
             event = self._step_event(loss.item(), rate, norm.item())
@@ -309,9 +312,9 @@ class Trainer:
 
     def _evaluate(self) -> Iterator[Event]:
         begun = time.monotonic()
-        self.network.eval()
+        judged = self.average.judged.eval()
         extra = self.job.corpus.extra_nats(self.job.vocabulary)
-        loss, chars = mean_nats(self.network, self.val, extra)
+        loss, chars = mean_nats(judged, self.val, extra)
         if not math.isfinite(loss):
             self._diverged()
         counters = self.counters
@@ -322,6 +325,7 @@ class Trainer:
         if best:
             counters.best_val_loss = loss
             self._save_best()
+        self.average.after_look(loss)
         spent = time.monotonic() - begun
         self._eval_seconds += spent
         self._slowest_eval = max(self._slowest_eval, spent)
@@ -339,8 +343,7 @@ class Trainer:
         )
 
     def _sample(self) -> str:
-        self.network.eval()
-        speaker = Speaker(self.network, self.job.vocabulary, SamplingConfig(temperature=0.8))
+        speaker = Speaker(self.average.judged.eval(), self.job.vocabulary, SamplingConfig(temperature=0.8))
         return "".join(speaker.characters("", SAMPLE_CHARS, self.job.config.training.seed))
 
     # -- saving -------------------------------------------------------------------------------
@@ -352,14 +355,17 @@ class Trainer:
         self.counters.log_bytes = log_bytes
         self.counters.seconds = self._elapsed()
         self._save_model("last")
-        save_trainer(self.job.folder / "last", self.network, self.optimizer, self.state, self.counters)
+        parts = (self.network, self.optimizer, self.state, self.counters, self.average.tensors())
+        save_trainer(self.job.folder / "last", *parts)
         self._saved_at = self._elapsed()
 
     def _save_model(self, which: str) -> None:
         job, counters = self.job, self.counters
         progress = {"step": counters.step, "epochs": self._epochs(), "seconds": self._elapsed()}
         progress["val_loss"] = counters.best_val_loss if which == "best" else counters.last_val_loss
-        save_model(job.folder / which / MODEL, self.network, job.config, job.vocabulary, job.record, progress)
+        save_model(
+            job.folder / which / MODEL, self.average.judged, job.config, job.vocabulary, job.record, progress
+        )
 
     # -- events -------------------------------------------------------------------------------
 
