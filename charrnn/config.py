@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.errors import ConfigError, suggest
+from charrnn.presets import PRESETS
 from charrnn.registry import Registry
 
 CELLS: Registry = Registry(
@@ -257,22 +258,6 @@ class Config:
 
 SECTIONS: dict[str, type] = {"text": TextConfig, "model": ModelConfig, "training": TrainingConfig}
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "model.hidden_size": 64,
-        "model.num_layers": 1,
-        "training.batch_size": 16,
-        "training.seq_len": 32,
-    },
-    "classic": {
-        "model.hidden_size": 128,
-        "model.num_layers": 2,
-        "training.batch_size": 50,
-        "training.seq_len": 50,
-    },
-}
-"""``tiny`` for a first try in seconds; ``classic`` has the shape of char-rnn's default model."""
-
 
 def setting_names() -> list[str]:
     """Return every dotted setting name."""
@@ -375,7 +360,7 @@ def build_config(
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"unknown preset `{preset}`", suggest(preset, PRESETS))
-    merged = {**(suggested or {}), **PRESETS.get(preset or "", {})}
+    merged = {**(suggested or {}), **(PRESETS[preset].settings if preset else {})}
     merged |= read_toml(file) if file is not None else {}
     merged |= values or {}
     config = Config().updated(merged)

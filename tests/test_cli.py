@@ -17,6 +17,10 @@ from typer.testing import CliRunner
 
 from charrnn import memorisation
 from charrnn.cli.main import app
+from charrnn.config import build_config
+from charrnn.events import PlanEvent
+from charrnn.rendering.plan import plan_line
+from charrnn.training.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 HARBOUR = ROOT / "corpora" / "harbour.txt"
@@ -116,6 +120,17 @@ def test_train_from_stdin_and_quiet(folder, tmp_path):
     with HARBOUR.open("rb") as text:
         done = subprocess.run([*command, "--quiet"], stdin=text, capture_output=True, text=True, check=True)
     assert done.stdout == "runs/piped\n" and done.stderr == ""
+
+
+def test_a_plan_names_the_levers_that_are_not_at_their_defaults():
+    def line(**values):
+        settings = {name.replace("__", "."): value for name, value in values.items()}
+        config = make_plan(build_config(values={"training.steps": 9} | settings), 10**6, 10**4, 60, "cpu")
+        return plan_line(PlanEvent(0, config.to_json(), 5, 10**6, 10**4, 0, 60, "cpu fp32"))
+
+    assert line().endswith("dropout 0; 9 steps")
+    changed = line(model__zoneout=0.1, model__skip_connections=True, training__averaging="ema")
+    assert changed.endswith("dropout 0, zoneout 0.1, skip_connections, averaging ema; 9 steps")
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(folder):

@@ -12,7 +12,6 @@ from charrnn.config import (
     AVERAGINGS,
     CELLS,
     OPTIMIZERS,
-    PRESETS,
     SCHEDULES,
     Config,
     build_config,
@@ -20,6 +19,7 @@ from charrnn.config import (
     setting_names,
 )
 from charrnn.errors import ConfigError, TextError, suggest
+from charrnn.presets import PRESETS
 from charrnn.training.plan import DEFAULT_MINUTES, HIDDEN_SIZES, estimate, make_plan, num_params
 
 SIZE = "model.hidden_size"
@@ -51,7 +51,9 @@ def test_each_source_wins_over_those_before_it(tmp_path):
     file = toml(tmp_path, "[model]\nhidden_size = 3\n")
     assert build_config().model.hidden_size is None
     assert build_config(suggested={SIZE: 1}).model.hidden_size == 1
-    assert build_config(suggested={SIZE: 1}, preset="tiny").model.hidden_size == PRESETS["tiny"][SIZE]
+    assert (
+        build_config(suggested={SIZE: 1}, preset="tiny").model.hidden_size == PRESETS["tiny"].settings[SIZE]
+    )
     assert build_config(suggested={SIZE: 1}, preset="tiny", file=file).model.hidden_size == 3
     last = build_config(suggested={SIZE: 1}, preset="tiny", file=file, values={SIZE: 4})
     assert last.model.hidden_size == 4
@@ -59,10 +61,10 @@ def test_each_source_wins_over_those_before_it(tmp_path):
 
 def test_source_replaces_only_what_it_names(tmp_path):
     config = build_config(
-        preset="classic", file=toml(tmp_path, "[training]\nseq_len = 7\n"), values={"model.cell": "gru"}
+        preset="awd", file=toml(tmp_path, "[training]\nseq_len = 7\n"), values={"model.cell": "gru"}
     )
-    assert (config.model.hidden_size, config.model.num_layers, config.model.cell) == (128, 2, "gru")
-    assert (config.training.batch_size, config.training.seq_len) == (50, 7)
+    assert (config.model.hidden_size, config.model.num_layers, config.model.cell) == (1840, 3, "gru")
+    assert (config.training.batch_size, config.training.seq_len) == (128, 7)
     assert config.text == Config().text
 
 
@@ -70,8 +72,8 @@ def test_source_replaces_only_what_it_names(tmp_path):
 def test_presets_hold_valid_settings_only(preset):
     config = build_config(preset=preset)
     assert {
-        n: getattr(getattr(config, n.split(".")[0]), n.split(".")[1]) for n in PRESETS[preset]
-    } == PRESETS[preset]
+        n: getattr(getattr(config, n.split(".")[0]), n.split(".")[1]) for n in PRESETS[preset].settings
+    } == PRESETS[preset].settings
 
 
 def test_configs_do_not_share_anything_that_can_change():
@@ -318,7 +320,7 @@ def test_empty_file_changes_nothing(tmp_path):
 
 
 def full_config():
-    return make_plan(build_config(preset="classic", values={"training.steps": 5}), 100_000, 5_000, 60, "cpu")
+    return make_plan(build_config(preset="awd", values={"training.steps": 5}), 100_000, 5_000, 60, "cpu")
 
 
 @pytest.mark.parametrize("config", [Config(), full_config()], ids=["open", "planned"])

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "charrnn"
 
 FLOORS = [
     ["errors"],
-    ["events", "registry", "devices", "files", "native"],
+    ["events", "registry", "devices", "files", "native", "presets"],
     ["config"],
     ["text"],
     ["baselines"],

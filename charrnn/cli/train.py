@@ -47,7 +47,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan only.", rich_help_panel="Run")
     ] = False,
-    preset: Annotated[str | None, _flag("--preset", "tiny or classic.", "P", "Settings")] = None,
+    preset: Annotated[str | None, _flag("--preset", "tiny, laptop, gpu or awd.", "P", "Settings")] = None,
     config: Annotated[str | None, _flag("--config", "TOML with settings.", "FILE", "Settings")] = None,
     set_: Annotated[
         list[str] | None, _flag("--set", "Any setting, as section.name=value.", "K=V", "Settings")

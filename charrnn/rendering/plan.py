@@ -7,8 +7,23 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from charrnn.config import Config
 from charrnn.events import PlanEvent
 from charrnn.rendering.tables import table
+
+LEVERS = {
+    "model": ("dropout_kind", "weight_drop", "zoneout", "skip_connections", "init", "forget_init"),
+    "training": (
+        "schedule",
+        "l2",
+        "grad_clip",
+        "grad_clip_value",
+        "averaging",
+        "seq_len_start",
+        "random_seq_len",
+    ),
+}
+"""Settings that the plan's line names where they are not at their defaults."""
 
 
 def plan_line(plan: PlanEvent) -> str:
@@ -19,8 +34,20 @@ def plan_line(plan: PlanEvent) -> str:
         f"{plan.vocab_size} symbols) on {plan.device}: {plan.train_chars:,} characters to train on, "
         f"{plan.val_chars:,} val, {plan.test_chars:,} test; "
         f"batch {training['batch_size']} × {training['seq_len']}, {_update(training)}, "
-        f"dropout {model['dropout']:g}; {budget(plan)}"
+        f"dropout {model['dropout']:g}{_levers(plan)}; {budget(plan)}"
     )
+
+
+def _levers(plan: PlanEvent) -> str:
+    """Return the levers that are not at their defaults, in words."""
+    defaults = Config().to_json()
+    changed = {
+        name: plan.config[section][name]
+        for section, names in LEVERS.items()
+        for name in names
+        if plan.config[section][name] != defaults[section][name]
+    }
+    return "".join(f", {name if value is True else f'{name} {value}'}" for name, value in changed.items())
 
 
 def _update(training: Mapping[str, Any]) -> str:
