@@ -30,7 +30,7 @@ from charrnn.inspection.watching import watched
 from charrnn.model.holds import hold_all
 from charrnn.model.network import no_hold
 from charrnn.runs import Checkpoint, find_checkpoint, find_corpus, load_checkpoint
-from charrnn.sampling import SamplingConfig, Speaker, until
+from charrnn.sampling import SamplingConfig, Speaker, round_network, until
 from charrnn.text.corpus import Corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.training.start import start
@@ -45,11 +45,15 @@ class Run:
     Args:
         checkpoint: What was read from disk.
         device: Where the network shall run.
+        precision: How its weights are stored: ``fp32``, or on the CPU ``bf16`` or ``int8``, which speak
+            faster and know a little less.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str = "fp32") -> None:
         self.checkpoint = checkpoint
         self.network = checkpoint.network.to(device)
+        self.precision = precision
+        round_network(self.network, precision)
         self.vocabulary = checkpoint.vocabulary
         self.config = checkpoint.config
 
@@ -120,7 +124,8 @@ class Run:
             raise ConfigError("`stop` is empty", "give the text to stop at")
         holds = parse_holds(self.network, (hold,) if isinstance(hold, str) else hold, self._activations)
         keep = hold_all(holds, self.network) if holds else no_hold
-        speaker = Speaker(self.network, self.vocabulary, SamplingConfig(**how), keep)
+        precision = self.precision if keep is no_hold else "fp32"  # the weights are rounded either way
+        speaker = Speaker(self.network, self.vocabulary, SamplingConfig(**how), keep, precision)
         if prompt and len(self.vocabulary.unknown(prompt)) == len(set(prompt)):
             known = "".join(chr(symbol) for symbol in self.vocabulary.symbols if chr(symbol).isprintable())
             raise ConfigError(
@@ -142,6 +147,26 @@ class Run:
             InspectionError: What is to be held is no neuron or no value for it.
         """
         return "".join(self.stream(length, **how))
+
+    def samples(
+        self,
+        count: int,
+        length: int = 500,
+        *,
+        prompt: str = "",
+        seed: int = 1,
+        stop: str | Sequence[str] = (),
+        hold: str | Sequence[str] = (),
+        **how: Any,
+    ) -> list[str]:
+        """Return several texts, made side by side: those that ``stream`` yields for streams 0, 1, ….
+
+        Args:
+            count: How many.
+            length: As for ``sample``, like all that follow.
+        """
+        speaker, stops = self._speaker(length, prompt, seed, stop, hold, how)
+        return ["".join(until(iter([text]), stops)) for text in speaker.texts(prompt, length, seed, count)]
 
     def _activations(self, neuron: Neuron) -> np.ndarray:
         """Return a neuron's activations over some of the run's held-out text."""
@@ -382,7 +407,9 @@ class Run:
         return evaluation.baselines(self.vocabulary, own, train, corpus, part)
 
 
-def load(run: str | Path | None = None, *, last: bool = False, device: str = "auto") -> Run:
+def load(
+    run: str | Path | None = None, *, last: bool = False, device: str = "auto", precision: str = "auto"
+) -> Run:
     """Load a trained run.
 
     Args:
@@ -390,13 +417,16 @@ def load(run: str | Path | None = None, *, last: bool = False, device: str = "au
             None for the newest.
         last: Take the last checkpoint instead of the best.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto`` (fp32), ``fp32``, ``bf16`` or ``int8``: how the weights are stored.
 
     Raises:
+        ConfigError: The network's weights cannot be stored like that, or there is no such device.
         RunError: There is no such run.
         CheckpointError: Its file is damaged or foreign.
     """
     where = resolve_device(device)
-    return Run(load_checkpoint(find_checkpoint(run, last=last)), where)
+    stored = "fp32" if precision == "auto" else precision
+    return Run(load_checkpoint(find_checkpoint(run, last=last)), where, stored)
 
 
 def train(texts: str | Sequence[str] = (), **how: Any) -> Iterator[Event]:

@@ -257,7 +257,7 @@ def drawn(width, color_system=None):
 
 GOLDEN_80 = """\
 mine · lstm 1×4
-12,345 characters of 12 documents; outputs as on the fast path to 1e-06
+12,345 characters of 12 documents; outputs as defined to 1e-06
 
  gate  mean       shut       open  > ½ shut  > ½ open  most shut   most open
  ────────────────────────────────────────────────────────────────────────────

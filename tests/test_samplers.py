@@ -169,10 +169,9 @@ def letters(network):
 def test_many_streams_are_those_that_come_one_by_one(cell):
     network = make_network(cell)
     speaker = Speaker(network, letters(network), SamplingConfig())
-    many = speaker.many_ids("abc", 50, seed=4, streams=3)
-    for stream, ids in enumerate(many):
-        one_by_one = [i for i, _ in zip(speaker.ids("abc", 4, stream), range(50), strict=False)]
-        assert ids.tolist() == one_by_one
+    for stream, text in enumerate(speaker.texts("abc", 300, seed=4, count=3)):
+        assert len(text) == 300
+        assert text == "".join(speaker.characters("abc", 300, 4, stream))
 
 
 def test_what_draws_and_what_shows_logits_say_the_same():

@@ -329,7 +329,7 @@ def test_a_sampled_boundary_starts_a_document_afresh():
     seen = []
     a, b = LETTERS.encode("ab")
     talker = scripted(LETTERS, [a, b, BOUNDARY, a, b], seen)
-    list(talker.characters("", 4, 1))
+    list(talker.characters("", 5, 1))
     np.testing.assert_allclose(seen[3:6], seen[0:3], atol=1e-5)
     assert np.abs(seen[1][ESCAPE + 1 :] - seen[0][ESCAPE + 1 :]).max() > 0.01
 

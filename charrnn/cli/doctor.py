@@ -33,12 +33,16 @@ def _versions() -> dict[str, str]:
 def _devices() -> dict[str, str]:
     import torch
 
+    from charrnn.native import find
+
     cuda = torch.cuda.is_available()
-    onednn = torch.backends.mkldnn.is_available()
+    native, why = find()
+    instead = f"oneDNN for lstm, ATen for others ({why})"
     return {
         "cpu threads": str(torch.get_num_threads()),
-        "lstm on cpu": "oneDNN" if onednn else "ATen (this torch has no oneDNN)",
-        "gru, elman on cpu": "ATen",
+        "training on cpu": f"native kernels, {native.variant}" if native else instead,
+        "sampling on cpu": f"native sampler, {native.variant}" if native else f"numpy ({why})",
+        "other cells on cpu": "PyTorch, step by step or by scan",
         "cuda": torch.cuda.get_device_name() if cuda else "no device that this torch can use",
         "lstm, gru, elman on cuda": "cuDNN"
         if cuda and torch.backends.cudnn.is_available()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.console import notice, print_json, stderr_console
-from charrnn.cli.options import DeviceOption, EncodingOption, JsonOption, LastOption, real, whole
+from charrnn.cli.options import (
+    DeviceOption,
+    EncodingOption,
+    JsonOption,
+    LastOption,
+    StoredOption,
+    real,
+    whole,
+)
 
 if TYPE_CHECKING:
     from charrnn.evaluation import Evaluation
@@ -59,6 +67,7 @@ def evaluate(
     encoding: EncodingOption = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
+    precision: StoredOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a model predicts text, beside what simpler methods reach.
@@ -73,7 +82,7 @@ def evaluate(
     from charrnn.rendering.evaluation import evaluation_table
 
     run, texts = (arguments[0], arguments[1:]) if arguments else (None, [])
-    loaded = load(run, last=last, device=device)
+    loaded = load(run, last=last, device=device, precision=precision)
     other = load(against, last=last, device=device) if against is not None else None
     text = loaded.text_to_score(texts, split=split, encoding=encoding)
     with _progress("scoring") as progress:

@@ -54,6 +54,9 @@ SvgOption = Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Sa
 LastOption = Annotated[bool, typer.Option("--last", help="Use the run's last checkpoint, not its best.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or mps.")]
+StoredOption = Annotated[
+    str, typer.Option("--precision", metavar="P", help="How weights are stored: fp32, bf16 or int8.")
+]
 PrecisionOption = Annotated[
     str, typer.Option("--precision", metavar="P", help="auto (TF32 products on CUDA) or fp32.")
 ]

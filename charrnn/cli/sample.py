@@ -16,7 +16,7 @@ import typer
 
 from charrnn.cli.colour import noting, speak_painted
 from charrnn.cli.console import json_line, notice, write_out
-from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, real, whole
+from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, StoredOption, real, whole
 from charrnn.errors import ConfigError, TextError
 
 
@@ -58,6 +58,7 @@ def sample(
     ] = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
+    precision: StoredOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Let a model speak.
@@ -72,7 +73,7 @@ def sample(
 
     prompt = _prompt(prompt, prompt_file)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    loaded = load(run, last=last, device=device)
+    loaded = load(run, last=last, device=device, precision=precision)
     unknown = loaded.vocabulary.unknown(prompt)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     options |= {"prompt": prompt, "seed": seed, "stop": tuple(stop or ()), "hold": tuple(hold or ())}
@@ -82,6 +83,13 @@ def sample(
     if unknown:
         notice(f"the model does not know {' '.join(f'`{c}`' for c in unknown[:20])}: left out of the prompt")
     with _writer(output) as write:
+        if as_json and count > 1 and colour is None:
+            begun = time.perf_counter()
+            texts = loaded.samples(count, length, **options)
+            rate = sum(map(len, texts)) / (time.perf_counter() - begun)
+            data = {"text": texts[0], "prompt": prompt, "seed": seed}
+            write(json_line(data | {"chars_per_second": rate, "texts": texts}))
+            return
         if as_json:
             write(json_line(_result(list(streams), prompt, seed, colour)))
             return

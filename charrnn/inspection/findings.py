@@ -187,7 +187,7 @@ class Findings:
         hypotheses_tested: Number of hypotheses.
         null_units: Documents or blocks that were swapped; None without a valid null.
         null_by: What was swapped: ``documents``, or ``blocks`` of them, which makes the null approximate.
-        float_error: Largest difference between the recorded outputs and those of the fast path.
+        float_error: Largest difference between the recorded outputs and those of the cell's definition.
         ablation: What a held neuron is held at: ``mean``, ``zero`` or ``resample``; None where none was.
         from_training: Characters that come from the run's training text, as the held-out text is short.
         rows: One per hypothesis, the best first.

@@ -133,7 +133,7 @@ class GateFindings:
         model: Cell and size, as text.
         chars: Characters that were counted.
         documents: Documents they come from.
-        float_error: Largest difference between the recorded outputs and those of the fast path.
+        float_error: Largest difference between the recorded outputs and those of the cell's definition.
         trained: What the network does.
         untrained: What the same network did before training.
     """

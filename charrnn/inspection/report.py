@@ -33,7 +33,7 @@ class Report:
         setting_values: The same for those.
         units: What is swapped for the null.
         sample: Activations of all neurons at the units' positions, (U, P, N).
-        float_error: Largest difference between the recorded outputs and those of the fast path.
+        float_error: Largest difference between the recorded outputs and those of the cell's definition.
     """
 
     pieces: list[Piece]

@@ -62,7 +62,7 @@ def _parts(findings: GateFindings, view: View) -> Iterator[RenderableType]:
 def _method(findings: GateFindings) -> str:
     return (
         f"{findings.chars:,} characters of {findings.documents:,} documents; "
-        f"outputs as on the fast path to {findings.float_error:.0e}"
+        f"outputs as defined to {findings.float_error:.0e}"
     )
 
 

@@ -100,9 +100,7 @@ def _footer(findings: Findings) -> str:
         lines[-1] += ": " + ", ".join(r.hypothesis for r in findings.rows if r.verdict == "not found")
     lines.append("twin: the best neuron of the same network before training, chosen alike")
     lines.append(f"{free:,} of {findings.neurons_tested:,} neurons have no label")
-    lines.append(
-        f"values after reading the character; outputs as on the fast path to {findings.float_error:.0e}"
-    )
+    lines.append(f"values after reading the character; outputs as defined to {findings.float_error:.0e}")
     if any(row.cause for row in findings.rows):
         lines.append(_ablation(findings))
     return "\n".join(lines)

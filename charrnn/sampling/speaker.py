@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
 import torch
 
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, suggest
 from charrnn.model.network import LayerHold, Network, NetworkState, no_hold
 from charrnn.native import CELLS
 from charrnn.sampling.choice import SamplingConfig, make_chooser
 from charrnn.sampling.samplers import NEVER, Draw, Sampler, make_sampler
-from charrnn.sampling.weights import Weights, check_precision
+from charrnn.sampling.weights import PRECISIONS, Weights, rounded
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 
 FIRST_CHARS, MOST_CHARS = 8, 256
@@ -48,7 +48,6 @@ class Speaker:
         hold: LayerHold = no_hold,
         precision: str = "fp32",
     ) -> None:
-        check_precision(precision)
         self.hold = hold
         self.network = network
         self.vocabulary = vocabulary
@@ -56,11 +55,7 @@ class Speaker:
         self.config = config
         self.choose = make_chooser(config)
         self._weights = network_weights(network) if hold is no_hold else None
-        if precision != "fp32" and self._weights is None:
-            raise ConfigError(
-                f"`{precision}` is for plain sampling on the CPU with the cells lstm, gru and elman",
-                "leave out `--precision`",
-            )
+        _check_precision(precision, self._weights)
 
     def ids(self, prompt: str, seed: int, stream: int = 0) -> Iterator[int]:
         """Yield sampled ids without end; characters of the prompt that are unknown are skipped.
@@ -79,16 +74,18 @@ class Speaker:
             yield from sampler.draw(random.random((1, size)))[0].tolist()
             size = min(2 * size, MOST_CHARS)
 
-    def many_ids(self, prompt: str, length: int, seed: int, streams: int) -> np.ndarray:
-        """Return the first ``length`` ids of as many streams, (S, N) int64, sampled side by side.
-
-        They are those that ``ids`` yields, to the last bit where a sampler is used.
-        """
+    def texts(self, prompt: str, length: int, seed: int, count: int) -> list[str]:
+        """Return the texts that ``characters`` yields for the first ``count`` streams, made side by side."""
         if self._weights is None:
-            drawn = [islice(self.ids(prompt, seed, stream), length) for stream in range(streams)]
-            return np.array([list(ids) for ids in drawn], dtype=np.int64).reshape(streams, length)
-        random = np.stack([_uniforms(seed, stream).random(length) for stream in range(streams)])
-        return self._sampler(prompt, streams).draw(random, torch.get_num_threads())
+            return ["".join(self.characters(prompt, length, seed, stream)) for stream in range(count)]
+        sampler = self._sampler(prompt, count)
+        random = [_uniforms(seed, stream) for stream in range(count)]
+        said: list[list[int]] = [[] for _ in range(count)]
+        while (left := length - min(map(len, said))) > 0:
+            uniforms = np.stack([generator.random(min(left, MOST_CHARS)) for generator in random])
+            for own, ids in zip(said, sampler.draw(uniforms, torch.get_num_threads()), strict=True):
+                own += ids[ids != BOUNDARY].tolist()
+        return ["".join(self._decoded(ids[:length])) for ids in said]
 
     def _sampler(self, prompt: str, streams: int) -> Sampler:
         """Return a sampler that has read the prompt."""
@@ -128,14 +125,13 @@ class Speaker:
 
         Bytes that are no UTF-8 come as lone surrogates (``surrogateescape``).
         """
+        ids = (symbol for symbol in self.ids(prompt, seed, stream) if symbol != BOUNDARY)
+        yield from self._decoded(islice(ids, length))
+
+    def _decoded(self, ids: Iterable[int]) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        written = 0
-        for symbol in self.ids(prompt, seed, stream):
-            if written == length:
-                break
-            if symbol != BOUNDARY:
-                written += 1
-                yield decoder.decode(self.vocabulary.symbol_bytes(symbol))
+        for symbol in ids:
+            yield decoder.decode(self.vocabulary.symbol_bytes(symbol))
         yield decoder.decode(b"", final=True)
 
     def _known(self, prompt: str) -> np.ndarray:
@@ -184,6 +180,32 @@ def network_weights(network: Network) -> Weights | None:
     embedding = None if network.embedding is None else network.embedding.weight.detach().numpy()
     readout = (weight.detach().numpy(), network.readout.bias.detach().numpy())
     return Weights(network.config.cell, embedding, layers, readout)
+
+
+def round_network(network: Network, precision: str) -> None:
+    """Leave of a network's weights what a precision stores.
+
+    Raises:
+        ConfigError: The precision is unknown, or no sampler can store this network like that.
+    """
+    weights = network_weights(network)
+    _check_precision(precision, weights)
+    if precision == "fp32":
+        return
+    close = rounded(weights, precision)
+    for old, new in zip((*weights.layers, weights.readout), (*close.layers, close.readout), strict=True):
+        for array, values in zip(old, new, strict=True):
+            array[...] = values  # the arrays are the network's own memory
+
+
+def _check_precision(precision: str, weights: Weights | None) -> None:
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision `{precision}`", suggest(precision, PRECISIONS))
+    if precision != "fp32" and weights is None:
+        raise ConfigError(
+            f"`{precision}` is for the cells lstm, gru and elman on the CPU, with nothing on hold",
+            "leave out `--precision`",
+        )
 
 
 def _uniforms(seed: int, stream: int) -> np.random.Generator:

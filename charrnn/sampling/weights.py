@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from charrnn.errors import ConfigError, suggest
-
 PRECISIONS = {"fp32": 0, "bf16": 1, "int8": 2}
 """How weights can be stored, and the library's number for it."""
 
@@ -52,12 +50,6 @@ class Weights:
         """Return the first layer's gate inputs of every symbol, (V, G H)."""
         weight = self.layers[0][0].T
         return (weight if self.embedding is None else self.embedding @ weight) + self.biases(0)[0]
-
-
-def check_precision(name: str) -> None:
-    """Raise ``ConfigError`` if weights cannot be stored like that."""
-    if name not in PRECISIONS:
-        raise ConfigError(f"unknown precision `{name}`", suggest(name, PRECISIONS))
 
 
 def rounded(weights: Weights, precision: str) -> Weights:
