@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,11 @@ def slow_values(network, cell, piece):
             row.append(formula(own, x.numpy(), states[n][0].numpy()))
             with torch.no_grad():
                 after = single(x, states[n] if cell == "lstm" else states[n][0])
-            states[n] = after if cell == "lstm" else (after,)
+            after = after if cell == "lstm" else (after,)
+            keep = network.config.zoneout
+            states[n] = tuple(
+                keep * old + (1 - keep) * new for old, new in zip(states[n], after, strict=True)
+            )
             x = states[n][0]
         yield row
 
@@ -128,6 +133,20 @@ def test_every_figure_equals_a_slow_loop(cell, layers):
         values = slow[timescale.layer - 1][timescale.gate]
         np.testing.assert_allclose(timescale.tau, -1 / np.log(values).mean(0), rtol=1e-3)
     assert any(gate.right.max() > 0.2 for gate in found.gates) and 0 < error < 1e-4
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_with_zoneout_states_last_longer_than_the_gate_says(cell):
+    plain = make_network(cell, 2)
+    network = Network(replace(plain.config, zoneout=0.3), plain.vocab_size).eval()
+    network.load_state_dict(plain.state_dict())
+    slow = slow_gates(network, cell)
+    for own in read_gates(network, TABLE, PIECES)[0].timescales:
+        kept = 0.3 + 0.7 * slow[own.layer - 1][own.gate]
+        np.testing.assert_allclose(own.tau, -1 / np.log(kept).mean(0), rtol=1e-3)
+        layer = network.layers[own.layer - 1]
+        bias = (layer.bias_ih_l0 + layer.bias_hh_l0)[HIDDEN : 2 * HIDDEN].detach().double().numpy()
+        np.testing.assert_allclose(own.static, -1 / np.log(0.3 + 0.7 * sigmoid(bias)), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("cell", "rows"), [("lstm", slice(6, 12)), ("gru", slice(6, 12))])

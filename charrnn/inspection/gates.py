@@ -185,7 +185,7 @@ def read_gates(network: Network, table: np.ndarray, pieces: Sequence[Piece]) -> 
     """
     names = network.layers[0].gate_names
     recorder = Recorder(network, table, [n for name in names for n in all_neurons(network, name)])
-    sums = _Sums(recorder.neurons)
+    sums = _Sums(recorder.neurons, network.config.zoneout)
     for window in recorder.read(pieces):
         sums.add(_counted(window, pieces))
     return _gates(network, names, sums.means()), recorder.largest_error
@@ -200,9 +200,10 @@ def _counted(window: Recorded, pieces: Sequence[Piece]) -> torch.Tensor:
 
 
 class _Sums:
-    """Counts and sums over characters, per neuron."""
+    """Counts and sums over characters, per neuron; with zoneout states fade by less than the gate says."""
 
-    def __init__(self, neurons: Sequence[Neuron]) -> None:
+    def __init__(self, neurons: Sequence[Neuron], zoneout: float) -> None:
+        self._zoneout = zoneout
         bounds = [TANH_BOUNDS if n.kind in TANH_GATES else SIGMOID_BOUNDS for n in neurons]
         self._low, self._high = torch.tensor(bounds, dtype=torch.float32).t()
         self._keeping = torch.tensor([n.kind in KEEPING_GATES for n in neurons])
@@ -213,7 +214,8 @@ class _Sums:
         """Add characters, (M, N)."""
         device, values = values.device, values.float()
         # a gate of exactly 0 forgets everything, and its logarithm must stay finite
-        logs = torch.where(self._keeping.to(device), values, 1.0).clamp(min=1e-38).log()
+        kept = kept_share(torch.where(self._keeping.to(device), values, 1.0), self._zoneout)
+        logs = kept.clamp(min=1e-38).log()
         parts = (values < self._low.to(device), values > self._high.to(device), values, logs)
         self._total += torch.stack([part.sum(0, dtype=torch.float32) for part in parts]).cpu().double()
         self._count += len(values)
@@ -234,11 +236,21 @@ def _gates(network: Network, names: Sequence[str], means: np.ndarray) -> Gates:
     ]
     keeping = [(i, name) for i, name in enumerate(names) if name in KEEPING_GATES]
     timescales = [
-        Timescale(layer + 1, name, timescale(log[i, layer]), _static(network.layers[layer], name))
+        Timescale(
+            layer + 1,
+            name,
+            timescale(log[i, layer]),
+            _static(network.layers[layer], name, network.config.zoneout),
+        )
         for layer in range(layers)
         for i, name in keeping
     ]
     return Gates(tuple(gates), tuple(timescales))
+
+
+def kept_share(gate: torch.Tensor, zoneout: float) -> torch.Tensor:
+    """Return what is left of a state after a timestep, given the gate that keeps it."""
+    return zoneout + (1 - zoneout) * gate
 
 
 def timescale(mean_log: np.ndarray) -> np.ndarray:
@@ -246,13 +258,13 @@ def timescale(mean_log: np.ndarray) -> np.ndarray:
     return 1.0 / np.maximum(-mean_log, 1.0 / MAX_TAU)
 
 
-def _static(layer: RecurrentLayer, gate: str) -> np.ndarray:
+def _static(layer: RecurrentLayer, gate: str, zoneout: float) -> np.ndarray:
     """Return the timescale of a gate at an input and a state of zeros: what its biases alone give, (H,)."""
     layer = copy.deepcopy(layer).cpu().double()
     inputs = torch.zeros(1, 1, layer.input_size, dtype=torch.float64)
     with torch.no_grad():
         traces, _ = layer.trace(inputs, layer.zero_state(1), torch.zeros(1, 1, dtype=torch.bool), {gate})
-    return timescale(traces[gate].log().flatten().numpy())
+    return timescale(kept_share(traces[gate], zoneout).log().flatten().numpy())
 
 
 def _largest(values: np.ndarray, layer: int, kind: str, count: int) -> list[tuple[str, float]]:
