@@ -19,6 +19,7 @@ from charrnn.inspection.record import readout_neurons, readout_of
 from charrnn.model import kernels
 from charrnn.model.holds import Held, held_losses, hold_all
 from charrnn.model.network import Network
+from charrnn.model.regularisation import bernoulli
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training import start
 
@@ -54,6 +55,19 @@ def flat(state):
 # -- dropout ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("probability", [0.0, 0.001, 0.3, 0.999, 0.99999999])
+def test_masks_have_their_probability_and_are_the_generators(probability):
+    like = torch.empty(333, 1001, dtype=torch.float64)
+    mask, same, other = (bernoulli(like, probability, seeded(seed)) for seed in (1, 1, 2))
+    assert mask.shape == like.shape and mask.dtype == like.dtype and set(mask.unique().tolist()) <= {0.0, 1.0}
+    error = 5 * (probability * (1 - probability) / like.numel()) ** 0.5 + 2**-16
+    assert abs(mask.mean().item() - probability) < error
+    for axis in (0, 1):  # neighbours know nothing of each other
+        first, second = mask.narrow(axis, 0, 300), mask.narrow(axis, 1, 300)
+        assert abs(((first - probability) * (second - probability)).mean().item()) < error
+    assert torch.equal(mask, same) and (probability in (0.0, 0.99999999) or not torch.equal(mask, other))
+
+
 def test_a_variational_mask_is_the_same_for_a_whole_window():
     values = torch.ones(6, 50, 40)
     kinds = {
@@ -86,7 +100,7 @@ def test_weight_drop_is_a_network_whose_recurrent_weights_were_masked(cell, path
     noise, masks = seeded(), []
     for layer in masked.layers:
         weight = layer.weight_hh_l0
-        masks.append(torch.empty_like(weight).bernoulli_(0.6, generator=noise) / 0.6)
+        masks.append(bernoulli(weight, 0.6, noise) / 0.6)
         weight.data.mul_(masks[-1])
     ids, state = window(network, resets=resets)
     mine, my_state = network(ids, state, seeded())
@@ -148,7 +162,7 @@ def test_zoneout_follows_its_formula(cell, resets):
     draw = seeded()
 
     def chosen(old, new):
-        mask = torch.empty_like(new).bernoulli_(0.3, generator=draw)
+        mask = bernoulli(new, 0.3, draw)
         return mask * old + (1 - mask) * new
 
     def mean(old, new):

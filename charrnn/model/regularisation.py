@@ -61,10 +61,15 @@ def with_zoneout(cell: type[RecurrentLayer], probability: float) -> type[Recurre
 
 
 def bernoulli(like: Tensor, probability: float, noise: torch.Generator) -> Tensor:
-    """Return ones with a probability and zeros else, in the shape of a tensor."""
-    return torch.empty_like(like, memory_format=torch.contiguous_format).bernoulli_(
-        probability, generator=noise
-    )
+    """Return ones with a probability and zeros else, in the shape of a tensor.
+
+    A quarter of a random 64-bit number decides each: probabilities are rounded to 2^-16, for a quarter of
+    what ``Tensor.bernoulli_`` costs on a CPU, where that was an eighth of the training step.
+    """
+    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
+    shorts = words.random_(-(2**63), None, generator=noise).view(torch.int16)[: like.numel()]
+    limit = min(round(probability * 2**16), 2**16 - 1) - 2**15
+    return (shorts < limit).view(like.shape).to(like.dtype)
 
 
 @contextmanager
