@@ -20,6 +20,7 @@ FLOORS = [
     ["sampling", "compression"],
     ["evaluation", "contexts", "surprisal", "memorisation"],
     ["training", "inspection"],
+    ["bench"],
     ["api"],
     ["rendering"],
     ["cli"],

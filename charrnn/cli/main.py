@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import charrnn
-from charrnn.cli import compress, corpora, doctor, evaluate, inspect, runs, sample, train
+from charrnn.cli import bench, compress, corpora, doctor, evaluate, inspect, runs, sample, train
 from charrnn.cli.console import report_error, silence_stdout, unfailing
 from charrnn.cli.interrupts import INTERRUPTED, raised_on_interrupt
 from charrnn.errors import CharrnnError
@@ -60,6 +60,7 @@ app.command()(evaluate.evaluate)
 app.command()(compress.compress)
 app.command()(compress.decompress)
 app.add_typer(inspect.app, name="inspect")
+app.add_typer(bench.app, name="bench")
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(runs.app, name="runs")
 app.command()(doctor.doctor)
