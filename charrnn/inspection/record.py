@@ -16,7 +16,7 @@ from charrnn.text.vocabulary import BOUNDARY
 
 WINDOW = 50
 ROWS = 64
-CHECKED = 8
+CHECKED_WINDOWS, CHECKED_ROWS = 40, 8
 """One window in so many, and of it so many rows, is also read step by step as the cell is defined."""
 MAX_ERROR = 1e-3
 """Outputs that differ by more are no rounding; by how much they differ is always reported."""
@@ -82,7 +82,7 @@ class Recorder:
                 state = tuple(tuple(part[:running] for part in layer) for layer in state)
                 window = torch.from_numpy(ids[:running, begin : begin + WINDOW]).to(device)
                 traces, after = self.network.trace(window, state, self._kinds)
-                if begin // WINDOW % CHECKED == 0:
+                if begin // WINDOW % CHECKED_WINDOWS == 0:
                     self._check(self.network.join([trace["h"] for trace in traces]), state, window)
                 left = np.clip(lengths[:running] - begin, 0, WINDOW)
                 yield Recorded(rows[:running], begin, left, self._values(traces))
@@ -98,11 +98,11 @@ class Recorder:
 
     def _check(self, outputs: torch.Tensor, state: NetworkState, window: torch.Tensor) -> None:
         """Compare some of the outputs, (T, B, H), with those of the definition and of the fast path."""
-        state = tuple(tuple(part[:CHECKED] for part in layer) for layer in state)
-        outputs = outputs[:, :CHECKED]
+        state = tuple(tuple(part[:CHECKED_ROWS] for part in layer) for layer in state)
+        outputs = outputs[:, :CHECKED_ROWS]
         size = float(outputs.abs().max())
         for path in (self.network.reference_hidden, self.network.hidden):
-            error = float((path(window[:CHECKED], state)[0] - outputs).abs().max())
+            error = float((path(window[:CHECKED_ROWS], state)[0] - outputs).abs().max())
             if not error <= MAX_ERROR * max(1.0, size):  # NaN too
                 raise InspectionError(f"what is recorded misses the forward pass by {error:.1g}")
             self.largest_error = max(self.largest_error, error)
