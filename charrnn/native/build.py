@@ -25,11 +25,14 @@ def build(target: Path = LIBRARY) -> str:
     compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
     if compiler is None:
         return "there is no C compiler"
-    with tempfile.TemporaryDirectory() as folder:
-        problem = _compile(compiler, Path(folder))
-        if not problem:
-            target.unlink(missing_ok=True)  # an open library keeps its old file
-            shutil.move(Path(folder) / "library.so", target)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            problem = _compile(compiler, Path(folder))
+            if not problem:
+                target.unlink(missing_ok=True)  # an open library keeps its old file
+                shutil.move(Path(folder) / "library.so", target)
+    except OSError as error:
+        problem = f"{error.filename or compiler}: {error.strerror}"
     return problem
 
 
