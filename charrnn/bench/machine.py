@@ -37,6 +37,7 @@ def facts() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "charrnn": charrnn.__version__,
         "torch": version("torch"),
+        "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
         "onednn": torch.backends.mkldnn.is_available(),
         "native": variant if native else None,
         "native_missing": None if native else variant,

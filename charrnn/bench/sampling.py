@@ -32,6 +32,7 @@ TASK_SECONDS = 0.1
 """Slower ways draw fewer characters at a time: about so long, at least ``TRIAL_CHARS``."""
 TRIAL_CHARS = 8
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+SHAPES = tuple(Shape(cell, size, layers, 1, 1) for cell in LAYERS for size, layers in ((128, 2), (512, 3)))
 ONEDNN, PLAIN = "torch oneDNN", "torch"
 
 
@@ -130,27 +131,21 @@ def _model(row: SampleRow) -> str:
     return f"{row.cell} {row.num_layers}×{row.hidden_size}"
 
 
-def default_shapes() -> tuple[Shape, ...]:
-    """Return LSTM and GRU of 2×128 and 3×512; batch and window are not used."""
-    return tuple(Shape(cell, size, layers, 1, 1) for cell in LAYERS for size, layers in ((128, 2), (512, 3)))
-
-
 def bench_sample(
-    shapes: Sequence[Shape] | None = None,
+    shapes: Sequence[Shape] = SHAPES,
     rounds: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SampleBench:
     """Measure sampling on the CPU.
 
     Args:
-        shapes: One network each; None takes LSTM and GRU of 2×128 and 3×512.
+        shapes: One network each; batch and window are not used.
         rounds: Rounds per network; None takes about a minute for all.
         progress: Told what is being done.
 
     Raises:
         CharrnnError: A sampler does not write what ``torch.nn`` would.
     """
-    shapes = default_shapes() if shapes is None else shapes
     record, rows, peaks = facts(), [], []
     threads = torch.get_num_threads()
     with torch_threads(1), torch.inference_mode():

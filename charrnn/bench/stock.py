@@ -58,9 +58,14 @@ def random_network(cell: str, hidden_size: int, num_layers: int) -> Network:
     Raises:
         ConfigError: The cell is none that ``torch.nn`` has, or a size is out of range.
     """
-    if cell not in LAYERS:
-        raise ConfigError(f"`--cell` is `{cell}`, but must be one of lstm, gru", suggest(cell, LAYERS))
+    check_cell(cell)
     return new_network(ModelConfig(cell, hidden_size, num_layers, 0, 0.0), VOCAB_SIZE)
+
+
+def check_cell(name: str) -> None:
+    """Raise ``ConfigError`` if ``torch.nn`` has no such cell to compare with."""
+    if name not in LAYERS:
+        raise ConfigError(f"`--cell` is `{name}`, but must be one of lstm, gru", suggest(name, LAYERS))
 
 
 def random_ids(*shape: int) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WARM_UPS = 2
-"""Rounds left out; the last of them says how many rounds the time is enough for."""
+"""Rounds left out; the last of them says how many more fit into the time."""
 MIN_ROUNDS, MAX_ROUNDS = 5, 101
 
 
@@ -78,15 +78,16 @@ def measure(
     Args:
         tasks: What is timed.
         rounds: How often; None takes what fits into ``seconds``, from 5 to 101.
-        seconds: Time for all rounds.
+        seconds: Time for all rounds, those left out too.
         clock: Returns seconds.
     """
+    started = clock()
     for _ in range(WARM_UPS):
         begun = clock()
         _round(tasks, clock)
-        one = clock() - begun
     if rounds is None:
-        rounds = int(np.clip(seconds / max(one, 1e-9), MIN_ROUNDS, MAX_ROUNDS))
+        left, one = seconds - (clock() - started), max(clock() - begun, 1e-9)
+        rounds = int(np.clip(left / one, MIN_ROUNDS, MAX_ROUNDS))
     taken = [_round(tasks if n % 2 == 0 else tasks[::-1], clock) for n in range(rounds)]
     return Timings({task.name: np.array([r[task.name] for r in taken]) for task in tasks})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -51,14 +51,12 @@ def train(
     if grid and any(size is not None for size in sizes.values()):
         raise ConfigError("`--grid` has sizes of its own", "leave out the others, or `--grid`")
     _check_rounds(rounds)
-    from charrnn.bench.training import SHAPES, bench_train
-    from charrnn.bench.training import grid as grid_of
+    from charrnn.bench.training import GRID, SHAPES, bench_train
     from charrnn.rendering.bench import train_table
 
     with _progress() as progress:
-        usual = grid_of([cell] if cell else ["lstm", "gru"]) if grid else SHAPES
-        own = None if grid else _shapes(cell, **sizes)
-        bench = bench_train(own or usual, rounds, progress)
+        shapes = _shapes(GRID if grid else SHAPES, cell, **sizes)
+        bench = bench_train(shapes, rounds, progress)
     _report(bench, train_table, svg, as_json)
 
 
@@ -78,10 +76,10 @@ def sample(
     [dim]charrnn bench sample · charrnn bench sample --hidden-size 1024 --json[/dim]
     """
     _check_rounds(rounds)
-    from charrnn.bench.sampling import bench_sample
+    from charrnn.bench.sampling import SHAPES, bench_sample
     from charrnn.rendering.bench import sample_table
 
-    shapes = _shapes(cell, hidden_size=hidden_size, num_layers=num_layers)
+    shapes = _shapes(SHAPES, cell, hidden_size=hidden_size, num_layers=num_layers)
     with _progress() as progress:
         bench = bench_sample(shapes, rounds, progress)
     _report(bench, sample_table, svg, as_json)
@@ -115,12 +113,16 @@ def _check_rounds(rounds: int | None) -> None:
         raise ConfigError(f"`--rounds` is `{rounds}`, but must be at least 1")
 
 
-def _shapes(cell: str | None, **sizes: int | None) -> tuple[Any, ...] | None:
-    """Return one shape, where anything was asked for; what was not is as in the first usual one."""
+def _shapes(usual: Sequence[Any], cell: str | None, **sizes: int | None) -> Sequence[Any]:
+    """Return the usual shapes, those of one cell, or where sizes are given one of its own."""
+    from charrnn.bench.stock import check_cell
     from charrnn.bench.training import SHAPES, Shape
 
-    given = {name: value for name, value in {"cell": cell, **sizes}.items() if value is not None}
-    return (Shape(**vars(SHAPES[0]) | given),) if given else None
+    check_cell(cell or SHAPES[0].cell)
+    given = {name: value for name, value in sizes.items() if value is not None}
+    if not given:
+        return [shape for shape in usual if cell in (None, shape.cell)]
+    return [Shape(**vars(SHAPES[0]) | given | ({"cell": cell} if cell else {}))]
 
 
 @contextmanager
@@ -142,9 +144,9 @@ def _report(bench: Any, draw: Callable[[Any], Any], svg: str | None, as_json: bo
     if is_busy(bench.machine):
         load = bench.machine["load_before"]
         notice(f"other programs were running (load {load:.1f} at the start): the figures are disturbed")
-    if svg is not None:
-        save_roofline(svg, bench.roofline(), machine_line(bench.machine))
     if as_json:
         print_json(bench.to_json())
     else:
         print_stdout(draw(bench))
+    if svg is not None:  # last: a wrong path does not cost the figures
+        save_roofline(svg, bench.roofline(), machine_line(bench.machine))

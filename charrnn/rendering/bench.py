@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from charrnn.bench.recording import InspectBench
-from charrnn.bench.sampling import SampleBench, SampleRow
+from charrnn.bench.sampling import STREAMS, SampleBench, SampleRow
 from charrnn.bench.timing import Spread
 from charrnn.bench.training import TrainBench, TrainRow
 from charrnn.rendering.tables import table
@@ -59,7 +59,8 @@ def sample_table(bench: SampleBench) -> RenderableType:
     rounds = _rounds([row.rounds for row in bench.rows])
     words = (
         f"Medians (10 % .. 90 % of {rounds} rounds), drawing included. One text and one thread, but for the "
-        "many streams: those together. Reading: one thread over a buffer as large as the weights."
+        f"{STREAMS} texts: those together, on all threads. Reading: one thread over a buffer as large as "
+        "the weights."
     )
     return Group(Text(machine_line(bench.machine)), table(SAMPLE, rows), Text(words))
 
