@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from quality import ROOT, TEXTS, machine
+from svg import label, line, page
 
 LATIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CYRILLIC = "абвгдежзийклмнопрстуфхцчшщАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩ"
@@ -141,16 +142,12 @@ class Memory:
 def picture(rows: list[dict[str, Any]]) -> str:
     """Return two charts over the size of the text: speed, and memory."""
     sizes = sorted({round(row["megabytes"]) for row in rows})
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 300"',
-        ' font-family="sans-serif" font-size="12">',
-        '<rect width="760" height="300" fill="#fff"/>',
+    names = [label(60 + 130 * n, 290, f"● {kind}", fill=KINDS[kind]) for n, kind in enumerate(KINDS)]
+    charts = [
         *chart(rows, sizes, "mb_per_second", 60, "MB per second of one core"),
         *chart(rows, sizes, "peak_anonymous_mib", 430, "anonymous memory at most, MiB"),
     ]
-    for number, (kind, colour) in enumerate(KINDS.items()):
-        parts.append(f'<text x="{60 + 130 * number}" y="290" fill="{colour}">● {kind}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return page(760, 300, [*charts, *names])
 
 
 def chart(rows: list[dict[str, Any]], sizes: list[int], key: str, left: int, title: str) -> list[str]:
@@ -158,20 +155,16 @@ def chart(rows: list[dict[str, Any]], sizes: list[int], key: str, left: int, tit
     top = 100 * (int(max(row[key] for row in rows)) // 100 + 1)
     step = 300 / max(1, len(sizes) - 1)
     height = {value: 240 - 200 * value / top for value in (0, top // 2, top)}
-    parts = [f'<text x="{left}" y="22" font-weight="bold">{title}</text>']
+    parts = [label(left, 22, title, bold=True)]
     for value, y in height.items():
         parts.append(f'<path d="M{left} {y:.0f}h300" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end" fill="#666">{value}</text>')
+        parts.append(label(left - 6, y + 4, str(value), anchor="end", fill="#666"))
     for number, size in enumerate(sizes):
-        x = left + step * number
-        parts.append(f'<text x="{x:.0f}" y="258" text-anchor="middle" fill="#666">{size} MB</text>')
+        parts.append(label(left + step * number, 258, f"{size} MB", anchor="middle", fill="#666"))
     for kind, colour in KINDS.items():
         own = sorted((row["megabytes"], row[key]) for row in rows if row["kind"] == kind)
-        points = [f"{left + step * n:.0f},{240 - 200 * value / top:.1f}" for n, (_, value) in enumerate(own)]
-        parts.append(
-            f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        )
-        parts += ['<circle cx="{}" cy="{}" r="3" fill="{}"/>'.format(*p.split(","), colour) for p in points]
+        points = [(left + step * n, 240 - 200 * value / top) for n, (_, value) in enumerate(own)]
+        parts += line(points, colour)
     return parts
 
 
