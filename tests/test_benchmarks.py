@@ -50,6 +50,7 @@ Path("out").mkdir()
 for step in (2, 4):
     print(f"step {step}: train loss 1.0, val loss {step}.5", flush=True)
     print("saving checkpoint to out", flush=True)
+    time.sleep(0.3)
     Path("out/ckpt.pt").write_text(f"weights {step}")
     print(f"iter {step}: loss 1.0, time 1.00ms, mfu 0.00%", flush=True)
     time.sleep(0.3)
@@ -166,8 +167,9 @@ def test_a_record_is_done_if_it_answers_the_same_question(tmp_path, monkeypatch)
     asked = {"recipe": "linux-15", "seed": 1, "minutes": 15}
     path = tmp_path / "record.json"
     assert not quality.is_done(path, asked)
-    path.write_text(json.dumps(asked | {"commit": "abc"}))
-    assert quality.is_done(path, asked)
+    for commit in ("abc", "abc-dirty"):
+        path.write_text(json.dumps(asked | {"commit": commit}))
+        assert quality.is_done(path, asked)
     assert not quality.is_done(path, asked | {"minutes": 3})
     path.write_text(json.dumps(asked | {"commit": "abd"}))
     assert not quality.is_done(path, asked)
