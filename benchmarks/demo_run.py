@@ -30,6 +30,8 @@ TRAIN = [
     "384",
     "--steps",
     "6000",
+    "--optimizer",
+    "adamw",
     "--seed",
     "1",
     "--run",

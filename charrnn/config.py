@@ -185,7 +185,7 @@ class TrainingConfig:
     """Budget: optimizer steps."""
     minutes: float | None = setting(None, allowed=Range(0, 1e7, above=True))
     """Budget: wall time from the command's start to its end."""
-    optimizer: str = setting("adamw", allowed=OPTIMIZERS)
+    optimizer: str = setting("muon", allowed=OPTIMIZERS)
     """Update rule."""
     learning_rate: float | None = setting(None, allowed=POSITIVE)
     """Peak learning rate; ``None`` takes the plan's."""
