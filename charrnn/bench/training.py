@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,6 +26,9 @@ SECONDS = 50.0
 """Time for all rows where no number of rounds is asked for; with the checks, and rows that need more for
 their least rounds, about a minute."""
 CLIP, RATE = 1.0, 1e-4
+TURN_SECONDS, MOST_WINDOWS = 0.1, 10
+"""Windows follow each other for about so long before another's turn, as they do in training: what memory a
+window frees and the next one takes is part of its time."""
 
 
 @dataclass(frozen=True)
@@ -187,9 +191,21 @@ def _tasks(shape: Shape) -> list[Task]:
     tasks = []
     for side in (_Ours, _Torch):
         trained = side(_network(shape), shape)
-        tasks += [Task(side.name, trained.window, shape.chars)]
-        tasks += [Task(f"{side.name} step", trained.step, shape.chars)]
+        trained.step()
+        begun = time.perf_counter()
+        trained.step()
+        count = max(1, min(MOST_WINDOWS, int(TURN_SECONDS / (time.perf_counter() - begun))))
+        tasks += [Task(side.name, _times(count, trained.window), count * shape.chars)]
+        tasks += [Task(f"{side.name} step", _times(count, trained.step), count * shape.chars)]
     return [*tasks, matmul(), reading(LARGE_BYTES)]
+
+
+def _times(count: int, work: Callable[[], None]) -> Callable[[], None]:
+    def turn() -> None:
+        for _ in range(count):
+            work()
+
+    return turn
 
 
 def _row(shape: Shape, error: float, timings: Timings) -> TrainRow:
