@@ -29,6 +29,17 @@ def test_a_compiler_that_fails_is_a_reason(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_compiler_without_openmp_builds_for_one_thread(monkeypatch, tmp_path):
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setattr(build, "VARIANTS", {"baseline": ()})
+    assert build.build(tmp_path / "library.so") == ""
+    assert ctypes.CDLL(str(tmp_path / "library.so")).charrnn_version() == VERSION
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_the_sources_compile_without_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "VARIANTS", {"baseline": ()})
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wall", "-Wextra", "-Werror"))

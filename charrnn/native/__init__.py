@@ -23,7 +23,6 @@ SWITCH = "CHARRNN_NATIVE"
 CELLS = {"lstm": (0, 4), "gru": (1, 3), "elman": (2, 1), "elman_relu": (3, 1)}
 """Cells that have a kernel: the library's number for it, and gates."""
 
-
 ARRAYS = ("input", "ids", "reset", "bias", "panels", "gates", "kept", "h", "c", "dh", "carry_h", "carry_c")
 ADAM = ("rate", "beta1", "beta2", "epsilon", "decay", "correction1", "correction2")
 
@@ -81,7 +80,7 @@ def find() -> tuple[Library | None, str]:
     if wish == "0":
         return None, f"switched off by {SWITCH}=0"
     if not LIBRARY.exists():
-        return None, "not compiled: there was no C compiler when charrnn was installed"
+        return None, "it was not compiled when charrnn was installed"
     try:
         handle = ctypes.CDLL(str(LIBRARY))
         version, best = handle.charrnn_version(), handle.charrnn_best()

@@ -3,7 +3,6 @@
  * Shapes are time-first and contiguous: T timesteps, B rows, H neurons, G gates. Gates stand in PyTorch's order.
  * Rows are independent, so each thread takes some of them through the whole window and nothing waits.
  */
-#include <omp.h>
 #include <stdlib.h>
 
 #include "tile.h"

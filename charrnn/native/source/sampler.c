@@ -4,7 +4,6 @@
  * text does not depend on the streams beside it.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 
 #include "tile.h"

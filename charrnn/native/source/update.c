@@ -1,6 +1,5 @@
 /* What a training step does besides the recurrence: the loss, its gradient, clipping, and the weights' update. */
 #include <math.h>
-#include <omp.h>
 
 #include "vector.h"
 

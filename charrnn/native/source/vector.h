@@ -8,6 +8,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#else /* one thread: the pragmas are nothing then */
+static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_get_num_threads(void) { return 1; }
+#endif
+
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define WIDTH 16    /* floats in a vector */
