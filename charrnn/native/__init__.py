@@ -83,14 +83,13 @@ def find() -> tuple[Library | None, str]:
         return None, "it was not compiled when charrnn was installed"
     try:
         handle = ctypes.CDLL(str(LIBRARY))
-        version, best = handle.charrnn_version(), handle.charrnn_best()
+        if handle.charrnn_version() != VERSION:
+            return None, "from another version of charrnn: install it again"
+        usable = list(VARIANTS)[: handle.charrnn_best() + 1]
+        variant = wish if wish in usable else usable[-1]
+        return Library(handle, variant), variant
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded: {error}"
-    if version != VERSION:
-        return None, "from another version of charrnn: install it again"
-    usable = list(VARIANTS)[: best + 1]
-    variant = wish if wish in usable else usable[-1]
-    return Library(handle, variant), variant
 
 
 def library() -> Library | None:
