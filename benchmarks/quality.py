@@ -61,7 +61,7 @@ RECIPES = {
     "tinyshakespeare-15": Recipe("tinyshakespeare.txt", 15, split(0.1, 0)),
     "warpeace-15": Recipe("warpeace.txt", 15, split(0.1, 0.1), "test"),
     "linux-15": Recipe("linux-kernel.txt.xz", 15, split(0.05, 0.05), "test"),
-    "enwik8-15": Recipe("enwik8.xz", 15, (*split(0.05, 0.05), "--symbols", "bytes"), "test"),
+    "enwik8-15": Recipe("enwik8.xz", 15, (*split(0.05, 0.05), "--symbols", "bytes"), "test", dynamic=False),
     "linux": Recipe("linux-kernel.txt.xz", 5, size=LINUX_BYTES, dynamic=False, neurons=True),
     "linux-long": Recipe("linux-kernel.txt.xz", 75, ("--hidden-size", "512"), dynamic=False, neurons=True),
     "stdlib": Recipe("stdlib", 4, dynamic=False, neurons=True),
