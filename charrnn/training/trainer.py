@@ -11,10 +11,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch.nn.utils import clip_grad_value_
 
-from charrnn.config import AVERAGINGS, OPTIMIZERS, SCHEDULES, Config
-from charrnn.devices import arithmetic
+from charrnn.config import AVERAGINGS, SCHEDULES, Config
 from charrnn.errors import TrainingError
 from charrnn.events import (
     CheckpointEvent,
@@ -37,10 +35,9 @@ from charrnn.text.streams import Streams
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.lengths import next_length, rate_factor, varies
 from charrnn.training.log import EventLog
-from charrnn.training.optimizers import parameter_groups, pull_to_zero
 from charrnn.training.schedules import warmed_up
 from charrnn.training.state import Counters, load_trainer, save_trainer
-from charrnn.training.updates import clip_gradients
+from charrnn.training.step import Step
 
 REPORT_STEPS = 10
 """The loss is read, checked and reported every so many steps (and at each of the first ones)."""
@@ -101,9 +98,8 @@ class Trainer:
         config = self.job.config
         network = self.initial or _first_network(self.job)
         self.network = network.to(self.device)
-        self.recipe = OPTIMIZERS[config.training.optimizer]
-        groups = parameter_groups(self.network, self.recipe, config.training)
-        self.optimizer = self.recipe.build(groups, config.training.learning_rate)
+        self.step = Step(self.network, config.training, self.device, self.precision)
+        self.optimizer = self.step.optimizer
         self.schedule = SCHEDULES[config.training.schedule]
         splits, training = self.job.splits, config.training
         self.table = self.job.corpus.id_table(self.job.vocabulary)
@@ -213,19 +209,9 @@ class Trainer:
         counters, training = self.counters, self.job.config.training
         begun = time.monotonic()
         ids, targets = (torch.from_numpy(a).to(self.device) for a in self._read_window())
-        rate = self._set_learning_rate(ids.shape[1])
+        rate = self._learning_rate(ids.shape[1])
         noise = self._noise.manual_seed(_mix(training.seed, counters.step))
-        self.network.train()
-        with arithmetic(self.device, self.precision):
-            loss, state = self.network.loss(ids, targets, self.state, noise)
-            self.optimizer.zero_grad()
-            loss.backward()
-        if training.grad_clip_value is not None:
-            clip_grad_value_(self.network.parameters(), training.grad_clip_value)
-        norm = clip_gradients(self.network.parameters(), training.grad_clip)
-        pull_to_zero(self.optimizer, self.recipe, training)
-        self.optimizer.step()
-        self.state = tuple(tuple(part.detach() for part in layer) for layer in state)
+        loss, norm, self.state = self.step(ids, targets, self.state, noise, rate)
         self._advance(ids.shape[1])
         self.average.after_step()
         event = None
@@ -240,13 +226,11 @@ class Trainer:
         length = next_length(self.job.config.training, self.counters.step, self._progress())
         return self.streams.read(self.counters.position, length)
 
-    def _set_learning_rate(self, length: int) -> float:
+    def _learning_rate(self, length: int) -> float:
         training = self.job.config.training
         progress = self._progress(0.5)
         factor = warmed_up(self.schedule(progress, self.counters.misses), progress, training.warmup_fraction)
         factor *= rate_factor(training, length, self._progress())
-        for group in self.optimizer.param_groups:
-            group["lr"] = training.learning_rate * factor
         return training.learning_rate * factor
 
     def _advance(self, length: int) -> None:
