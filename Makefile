@@ -1,4 +1,4 @@
-# `make demo`: from a fresh clone to painted neurons.   `make test`: the whole check.
+# `make demo`: from a fresh clone to painted neurons.   `make test`: the whole check.   `make torture`: the long one.
 # Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint demo-run clean
+.PHONY: demo test torture lint demo-run clean
 
 demo: $(VENV)/installed
 	$(BIN)/charrnn train stdlib --run demo --overwrite --minutes 4
@@ -15,6 +15,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The long forms of docs/reliability.md. One of them: .venv/bin/python -m tests.torture locks --count 20 --seed 1
+torture: $(VENV)/installed-dev
+	$(BIN)/python -m tests.torture
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

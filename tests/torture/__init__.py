@@ -1,0 +1,1 @@
+"""The long tests of reliability: ``make torture``, or ``python -m tests.torture PART``."""
