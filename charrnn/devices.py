@@ -43,6 +43,13 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "tf32" if name == "auto" and device.type == "cuda" else "fp32"
 
 
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether matrices of bfloat16 are multiplied by instructions of their own."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() if device.type == "cpu" else device.type == "cuda"
+
+
 def arithmetic(device: torch.device, precision: str) -> AbstractContextManager:
     """Return the context in which forward and backward passes run.
 
