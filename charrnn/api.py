@@ -196,7 +196,8 @@ class Run:
             encoding: That of ``texts``; None means that of the run's own text.
             cold_window: Score windows of this many characters from zero state.
             dynamic: Score the text once more with a copy that learns while it reads.
-            dynamic_rate: Its learning rate; None takes the default.
+            dynamic_rate: Its learning rate; None chooses it on the validation split, and for that split
+                itself takes the default.
             baselines: Whether to measure what simpler methods reach.
             text: What ``text_to_score`` returned for the same ``texts``, read already.
             progress: Called with the share done.
@@ -215,13 +216,16 @@ class Run:
             self.network, self.vocabulary, corpus, part, cold_window=cold_window, progress=progress
         )
         again = None
+        splits = self.checkpoint.corpus["splits"]
+        val = tuple(splits["val"])
         if dynamic:
             again = evaluation.evaluate_dynamic(
                 self.network,
                 self.vocabulary,
                 corpus,
                 part,
-                training=None if own is None else (own, tuple(self.checkpoint.corpus["splits"]["train"])),
+                training=None if own is None else (own, tuple(splits["train"])),
+                validation=None if own is None or part == val or val[0] == val[1] else (own, val),
                 rate=dynamic_rate,
                 progress=progress,
             )

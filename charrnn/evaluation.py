@@ -20,6 +20,9 @@ from charrnn.text.vocabulary import BOUNDARY, Vocabulary
 LN2 = log(2)
 BLOCK_CHARS = 1_000
 PREFACE_BYTES = 64 << 20
+CHOICE_CHARS = 20_000
+"""Characters on which the learning rate of dynamic evaluation is chosen."""
+MOST_RATES = 6
 BASELINES = ("unigram", "ngram", "xz", "bz2", "ppmd")
 
 
@@ -33,6 +36,7 @@ class DynamicEvaluation:
         bpb: Bits per UTF-8 byte of the text.
         stderr_bpc: As for ``Evaluation``.
         rate: Learning rate.
+        rate_from: Where it is from: ``given``, ``default``, or ``val``, where it was the best of a few.
         scaled: Whether the training text told how large the gradients of each weight are; else plain
             gradient descent.
     """
@@ -42,13 +46,15 @@ class DynamicEvaluation:
     bpb: float
     stderr_bpc: float | None
     rate: float
+    rate_from: str
     scaled: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values with everything that shaped them."""
         data = asdict(self)
-        settings = {"rate": data.pop("rate"), "scaled": data.pop("scaled"), "decay": dynamic.DECAY}
-        return data | {"settings": settings | {"segment": dynamic.SEGMENT, "epsilon": dynamic.EPSILON}}
+        settings = {name: data.pop(name) for name in ("rate", "rate_from", "scaled")}
+        fixed = {"decay": dynamic.DECAY, "segment": dynamic.SEGMENT, "epsilon": dynamic.EPSILON}
+        return data | {"settings": settings | fixed}
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,7 @@ def evaluate_dynamic(
     part: tuple[int, int],
     *,
     training: tuple[Corpus, tuple[int, int]] | None,
+    validation: tuple[Corpus, tuple[int, int]] | None = None,
     rate: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> DynamicEvaluation:
@@ -160,7 +167,8 @@ def evaluate_dynamic(
         part: Begin and end position.
         training: The training text and where it lies, for the size of the gradients; None takes plain
             gradient descent.
-        rate: Learning rate; None takes the default.
+        validation: Another text and where it lies, on which the learning rate is chosen if none is given.
+        rate: Learning rate; None takes the best on the validation text, or without one the default.
         progress: Called with the share done.
 
     Raises:
@@ -174,11 +182,34 @@ def evaluate_dynamic(
     if training is not None:
         own, train = training
         sizes = dynamic.gradient_sizes(network, TextView(own.places, own.id_table(vocabulary), *train))
+    source = "default" if rate is None else "given"
+    if rate is None and sizes is not None and validation is not None:
+        own, val = validation
+        held_out = TextView(own.places, own.id_table(vocabulary), val[0], min(val[1], val[0] + CHOICE_CHARS))
+        rate, source = _best_rate(network, held_out, sizes), "val"
     rate = rate or (dynamic.PLAIN_RATE if sizes is None else dynamic.RATE)
     windows = dynamic.score_dynamic(network, view, rate, sizes)
     total = _totals(windows, view, corpus.extra_nats(vocabulary), progress)
     figures = total.figures(_utf8_bytes(corpus, part))
-    return DynamicEvaluation(rate=rate, scaled=sizes is not None, **figures)
+    return DynamicEvaluation(rate=rate, rate_from=source, scaled=sizes is not None, **figures)
+
+
+def _best_rate(network: Network, view: TextView, sizes: dynamic.Weights) -> float:
+    """Return the rate under which a text costs least: doubled or halved as long as that helps."""
+    costs: dict[float, float] = {}
+
+    def cost(rate: float) -> float:
+        if rate not in costs:
+            windows = dynamic.score_dynamic(network, view, rate, sizes)
+            total = sum(float(window.nats.sum()) for window in windows)
+            costs[rate] = total if np.isfinite(total) else np.inf
+        return costs[rate]
+
+    best = dynamic.RATE
+    for factor in (2.0, 0.5):
+        while len(costs) < MOST_RATES and cost(best * factor) < cost(best):
+            best *= factor
+    return best
 
 
 def _totals(

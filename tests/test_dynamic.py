@@ -9,12 +9,13 @@ import pytest
 import torch
 from test_evaluation import ALPHABET, collected, make_network, random_text, view_of, whole, write_corpus
 
+from charrnn import evaluation
 from charrnn.config import CELLS
 from charrnn.errors import ConfigError
 from charrnn.evaluation import evaluate, evaluate_dynamic
 from charrnn.model import dynamic
 from charrnn.model.dynamic import gradient_sizes, score_dynamic
-from charrnn.model.scoring import score
+from charrnn.model.scoring import TextView, score
 from charrnn.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.of_chars(map(ord, ALPHABET))
@@ -164,11 +165,31 @@ def test_it_learns_a_text_that_repeats(tmp_path):
     assert (plain.scaled, scaled.scaled) == (False, True)
     assert scaled.to_json()["settings"] == {
         "rate": 0.01,
+        "rate_from": "given",
         "scaled": True,
         "decay": 0.001,
         "segment": 20,
         "epsilon": 0.1,
     }
+
+
+def test_the_rate_is_the_best_of_a_few_on_another_text(tmp_path, monkeypatch):
+    """A text that repeats asks for a large one; what is scored itself has no part in the choice."""
+    corpus = write_corpus(tmp_path, ["abc de\n" * 300, random_text(400)])
+    network = make_network(VOCABULARY)
+    training, val, other = (corpus, (0, 700)), (corpus, (701, 1401)), (2101, 2501)
+    views = [TextView(corpus.places, corpus.id_table(VOCABULARY), *val[1])]
+    sizes = gradient_sizes(network, TextView(corpus.places, corpus.id_table(VOCABULARY), *training[1]))
+    rates = [dynamic.RATE * 2**power for power in range(-1, 6)]
+    costs = [sum(w.nats.sum() for w in score_dynamic(network, views[0], rate, sizes)) for rate in rates]
+    found = evaluate_dynamic(network, VOCABULARY, corpus, other, training=training, validation=val)
+    within = costs[: evaluation.MOST_RATES + 1]
+    assert found.rate_from == "val" and found.rate == rates[within.index(min(within))] > dynamic.RATE
+    monkeypatch.setattr(evaluation, "CHOICE_CHARS", 1)
+    given = evaluate_dynamic(network, VOCABULARY, corpus, other, training=training, rate=found.rate)
+    assert given.loss == found.loss
+    alone = evaluate_dynamic(network, VOCABULARY, corpus, other, training=training)
+    assert (alone.rate, alone.rate_from) == (dynamic.RATE, "default")
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])

@@ -14,6 +14,7 @@ from charrnn.rendering.text import visible
 
 COPIES = 5
 COPY_CHARS = 80
+ORIGINS = {"given": "", "default": "", "val": ", chosen on val"}
 
 
 def evaluation_table(result: Evaluation, run: str, text: str) -> RenderableType:
@@ -35,7 +36,7 @@ def evaluation_table(result: Evaluation, run: str, text: str) -> RenderableType:
         parts.append(
             Text(
                 f"dynamic: a copy that learns from each {SEGMENT} characters once they are scored, as "
-                f"compressors do; rate {result.dynamic.rate:g}",
+                f"compressors do; rate {result.dynamic.rate:g}{ORIGINS[result.dynamic.rate_from]}",
                 style="dim",
             )
         )
