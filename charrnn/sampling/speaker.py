@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import torch
 
+from charrnn.devices import arithmetic
 from charrnn.errors import ConfigError, suggest
 from charrnn.model.network import LayerHold, Network, NetworkState, no_hold
 from charrnn.native import CELLS
+from charrnn.sampling import device
 from charrnn.sampling.choice import SamplingConfig, make_chooser
 from charrnn.sampling.samplers import NEVER, Draw, Sampler, make_sampler
 from charrnn.sampling.weights import PRECISIONS, Weights, rounded
@@ -20,14 +22,16 @@ from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 FIRST_CHARS, MOST_CHARS = 8, 256
 """Characters drawn at once: few at first, as somebody may be watching."""
 READ_CHARS = 4096
+SAMPLING_DEVICES = ("cuda",)
+"""Devices that draw the characters of such a network themselves."""
 LAYER_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Speaker:
     """A network that reads a prompt and then speaks, in constant memory for any length.
 
-    A network on the CPU whose cell has a sampler (``charrnn.sampling.samplers``) speaks by that; others,
-    and networks with neurons on hold, step by step in PyTorch.
+    A network on the CPU whose cell has a sampler (``charrnn.sampling.samplers``) speaks by that, on CUDA by
+    ``charrnn.sampling.device``; others, and networks with neurons on hold, step by step in PyTorch.
 
     Args:
         network: In evaluation mode, on the device it shall run on.
@@ -55,7 +59,14 @@ class Speaker:
         self.config = config
         self.choose = make_chooser(config)
         self._weights = network_weights(network) if hold is no_hold else None
+        self._on_device = (
+            hold is no_hold and self._device.type in SAMPLING_DEVICES and device.can_sample(network)
+        )
         _check_precision(precision, self._weights)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.readout.weight.device
 
     def ids(self, prompt: str, seed: int, stream: int = 0) -> Iterator[int]:
         """Yield sampled ids without end; characters of the prompt that are unknown are skipped.
@@ -65,32 +76,60 @@ class Speaker:
 
         A sampled boundary ends the document: nothing is written for it and a new one begins.
         """
-        if self._weights is None:
+        if (draw := self._voices(prompt, seed, [stream])) is None:
             yield from (symbol for symbol, _ in self.drawn(prompt, seed, stream))
             return
-        sampler, random = self._sampler(prompt, 1), _uniforms(seed, stream)
-        size = FIRST_CHARS
+        size, most = self._sizes
         while True:
-            yield from sampler.draw(random.random((1, size)))[0].tolist()
-            size = min(2 * size, MOST_CHARS)
+            yield from draw(size)[0].tolist()
+            size = min(2 * size, most)
 
     def texts(self, prompt: str, length: int, seed: int, count: int) -> list[str]:
         """Return the texts that ``characters`` yields for the first ``count`` streams, made side by side."""
-        if self._weights is None:
+        if (draw := self._voices(prompt, seed, range(count))) is None:
             return ["".join(self.characters(prompt, length, seed, stream)) for stream in range(count)]
-        sampler = self._sampler(prompt, count)
-        random = [_uniforms(seed, stream) for stream in range(count)]
         said: list[list[int]] = [[] for _ in range(count)]
         while (left := length - min(map(len, said))) > 0:
-            uniforms = np.stack([generator.random(min(left, MOST_CHARS)) for generator in random])
-            for own, ids in zip(said, sampler.draw(uniforms, torch.get_num_threads()), strict=True):
+            for own, ids in zip(said, draw(min(left, self._sizes[1])), strict=True):
                 own += ids[ids != BOUNDARY].tolist()
         return ["".join(self._decoded(ids[:length])) for ids in said]
 
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Return how many characters are drawn at once, at first and at most."""
+        return (device.CALL_CHARS, device.READ_CHARS) if self._on_device else (FIRST_CHARS, MOST_CHARS)
+
+    def _voices(self, prompt: str, seed: int, streams: Sequence[int]) -> Callable[[int], np.ndarray] | None:
+        """Return what draws so many more ids of every stream, (S, N); None where there is no sampler."""
+        if self._on_device:
+            return self._device_sampler(prompt, seed, streams).draw
+        if self._weights is None:
+            return None
+        sampler, random = self._sampler(prompt, len(streams)), [_uniforms(seed, stream) for stream in streams]
+
+        def draw(count: int) -> np.ndarray:
+            uniforms = np.stack([generator.random(count) for generator in random])
+            return sampler.draw(uniforms, torch.get_num_threads())
+
+        return draw
+
+    def _device_sampler(self, prompt: str, seed: int, streams: Sequence[int]) -> device.DeviceSampler:
+        """Return a sampler on the network's device that has read the prompt."""
+        sampler = device.DeviceSampler(self.network, self._draw, seed, streams)
+        known = self._known(prompt)
+        if len(known):
+            with torch.inference_mode(), arithmetic(self._device, "fp32"):
+                state = self._read_ids(np.append(BOUNDARY, known[:-1]))[1]
+            sampler.begin(state, int(known[-1]))
+        return sampler
+
+    @property
+    def _draw(self) -> Draw:
+        return Draw(self.config, BOUNDARY, ESCAPE if self.vocabulary.kind == "chars" else NEVER)
+
     def _sampler(self, prompt: str, streams: int) -> Sampler:
         """Return a sampler that has read the prompt."""
-        escape = ESCAPE if self.vocabulary.kind == "chars" else NEVER
-        sampler = make_sampler(self._weights, Draw(self.config, BOUNDARY, escape), self.precision, streams)
+        sampler = make_sampler(self._weights, self._draw, self.precision, streams)
         known = self._known(prompt)
         for begin in range(0, len(known), READ_CHARS):
             sampler.read(np.tile(known[begin : begin + READ_CHARS], (streams, 1)))
@@ -141,20 +180,24 @@ class Speaker:
 
     def _read(self, prompt: str) -> tuple[np.ndarray, NetworkState]:
         """Read a boundary and the prompt; return the logits after them."""
-        ids = torch.from_numpy(np.concatenate([[BOUNDARY], self._known(prompt)]))[None].to(
-            self.network.readout.weight.device
-        )
+        ids = np.append(BOUNDARY, self._known(prompt))
+        if self.hold is no_hold:
+            hidden, state = self._read_ids(ids)
+            return self._drawable(self.network.readout(hidden[-1])), state
         state = self.network.initial_state(1)
-        if self.hold is not no_hold:
-            for symbol in ids[0]:
-                logits, state = self.network.step(symbol[None], state, self.hold)
-            return self._drawable(logits), state
-        for start in range(0, ids.shape[1], READ_CHARS):
-            hidden, state = self.network.hidden(ids[:, start : start + READ_CHARS], state)
-        return self._drawable(self.network.readout(hidden[-1])), state
+        for symbol in torch.from_numpy(ids).to(self._device):
+            logits, state = self.network.step(symbol[None], state, self.hold)
+        return self._drawable(logits), state
+
+    def _read_ids(self, ids: np.ndarray) -> tuple[torch.Tensor, NetworkState]:
+        """Read ids from a state of zeros; return what the readout reads last, (T, 1, H), and the state."""
+        state = self.network.initial_state(1)
+        for window in torch.from_numpy(ids).to(self._device)[None].split(READ_CHARS, dim=1):
+            hidden, state = self.network.hidden(window, state)
+        return hidden, state
 
     def _step(self, symbol: int, state: NetworkState, hold: LayerHold) -> tuple[np.ndarray, NetworkState]:
-        ids = torch.tensor([symbol], device=self.network.readout.weight.device)
+        ids = torch.tensor([symbol], device=self._device)
         logits, state = self.network.step(ids, state, hold)
         return self._drawable(logits), state
 
