@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from charrnn.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -62,3 +63,20 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager:
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=precision == "tf32")
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return an array on a device without waiting for what that is doing; on the CPU it is not copied."""
+    import torch
+
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def home_of_sums(device: torch.device) -> torch.device:
+    """Return where float64 sums over what a device computes are kept: there, but MPS has no float64."""
+    import torch
+
+    return torch.device("cpu") if device.type == "mps" else device

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from charrnn.devices import to_device
 from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.names import Neuron
@@ -87,10 +88,11 @@ def best_neuron(
 ) -> Neuron:
     """Return the neuron of a kind that correlates most with one column of the labels."""
     neurons = all_neurons(network, kind)
-    moments = Moments(len(neurons), 1)
+    device = network.readout.weight.device
+    moments = Moments(len(neurons), 1, device)
     for window in Recorder(network, table, neurons).read(pieces):
         values, labels = _scored(window, pieces, column)
-        moments.add(values, torch.from_numpy(labels)[:, None].to(values.device))
+        moments.add(values, to_device(labels[:, None], device))
     return neurons[int(np.abs(moments.correlations()[:, 0]).argmax())]
 
 
@@ -181,9 +183,7 @@ def _scored(window: Recorded, pieces: Sequence[Piece], column: int) -> tuple[tor
     for row, length in zip(window.rows, window.length, strict=True):
         at = np.arange(window.begin, window.begin + length)
         labels.append(np.where(at < pieces[row].skip, np.nan, pieces[row].labels[at, column]))
-    taken = np.arange(window.values.shape[1]) < window.length[:, None]
-    values = window.values[torch.from_numpy(taken).to(window.values.device)].float()
-    return values, np.concatenate(labels).astype(np.float32)
+    return window.text().float(), np.concatenate(labels).astype(np.float32)
 
 
 def _some(pieces: Sequence[Piece]) -> Sequence[Piece]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from charrnn.errors import InspectionError
 from charrnn.inspection.names import Neuron
@@ -194,10 +195,24 @@ def switched(recorder: Recorder, pieces: Sequence[Piece]) -> list[Bits]:
     bits = [np.zeros((len(piece), width), dtype=np.uint8) for piece in pieces]
     for window in recorder.read(pieces):
         signs = (window.values >= THRESHOLD, window.values <= -THRESHOLD)
-        block = np.concatenate([np.packbits(sign.cpu().numpy(), axis=-1) for sign in signs], axis=-1)
+        block = np.concatenate([packed_bits(sign) for sign in signs], axis=-1)
         for i, (row, length) in enumerate(zip(window.rows, window.length, strict=True)):
             bits[row][window.begin : window.begin + length] = block[i, :length]
     return bits
+
+
+def packed_bits(values: torch.Tensor) -> np.ndarray:
+    """Return what ``np.packbits`` makes of the last axis of bools; only the packed ones leave the device."""
+    if values.device.type == "cpu":
+        return np.packbits(values.numpy(), axis=-1)
+    return packed_there(values).cpu().numpy()
+
+
+def packed_there(values: torch.Tensor) -> torch.Tensor:
+    """Return the same, (…, ⌈N / 8⌉) uint8, made where the values are."""
+    bits = torch.nn.functional.pad(values.to(torch.uint8), (0, -values.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
+    return (bits * places).sum(-1, dtype=torch.uint8)
 
 
 def _telling(bits: list[Bits]) -> Bits:

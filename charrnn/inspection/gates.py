@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from charrnn.devices import home_of_sums
 from charrnn.errors import InspectionError
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
@@ -185,7 +186,7 @@ def read_gates(network: Network, table: np.ndarray, pieces: Sequence[Piece]) -> 
     """
     names = network.layers[0].gate_names
     recorder = Recorder(network, table, [n for name in names for n in all_neurons(network, name)])
-    sums = _Sums(recorder.neurons, network.config.zoneout)
+    sums = _Sums(recorder.neurons, network.config.zoneout, network.readout.weight.device)
     for window in recorder.read(pieces):
         sums.add(_counted(window, pieces))
     return _gates(network, names, sums.means()), recorder.largest_error
@@ -193,36 +194,34 @@ def read_gates(network: Network, table: np.ndarray, pieces: Sequence[Piece]) -> 
 
 def _counted(window: Recorded, pieces: Sequence[Piece]) -> torch.Tensor:
     """Return the values at characters that are text and not skipped, (M, N)."""
-    at = np.arange(window.values.shape[1])
-    first = np.array([pieces[row].skip for row in window.rows]) - window.begin
-    taken = (at >= first[:, None]) & (at < window.length[:, None])
-    return window.values[torch.from_numpy(taken).to(window.values.device)]
+    return window.text(np.array([pieces[row].skip for row in window.rows]) - window.begin)
 
 
 class _Sums:
     """Counts and sums over characters, per neuron; with zoneout states fade by less than the gate says."""
 
-    def __init__(self, neurons: Sequence[Neuron], zoneout: float) -> None:
+    def __init__(self, neurons: Sequence[Neuron], zoneout: float, device: torch.device) -> None:
         self._zoneout = zoneout
         bounds = [TANH_BOUNDS if n.kind in TANH_GATES else SIGMOID_BOUNDS for n in neurons]
-        self._low, self._high = torch.tensor(bounds, dtype=torch.float32).t()
-        self._keeping = torch.tensor([n.kind in KEEPING_GATES for n in neurons])
-        self._total = torch.zeros(4, len(neurons), dtype=torch.float64)
+        self._low, self._high = torch.tensor(bounds, dtype=torch.float32, device=device).t()
+        self._keeping = torch.tensor([n.kind in KEEPING_GATES for n in neurons], device=device)
+        self._total = torch.zeros(4, len(neurons), dtype=torch.float64, device=home_of_sums(device))
         self._count = 0
 
     def add(self, values: torch.Tensor) -> None:
         """Add characters, (M, N)."""
-        device, values = values.device, values.float()
+        values = values.float()
         # a gate of exactly 0 forgets everything, and its logarithm must stay finite
-        kept = kept_share(torch.where(self._keeping.to(device), values, 1.0), self._zoneout)
+        kept = kept_share(torch.where(self._keeping, values, 1.0), self._zoneout)
         logs = kept.clamp(min=1e-38).log()
-        parts = (values < self._low.to(device), values > self._high.to(device), values, logs)
-        self._total += torch.stack([part.sum(0, dtype=torch.float32) for part in parts]).cpu().double()
+        parts = (values < self._low, values > self._high, values, logs)
+        sums = torch.stack([part.sum(0, dtype=torch.float32) for part in parts])
+        self._total += sums.to(self._total.device).double()
         self._count += len(values)
 
     def means(self) -> np.ndarray:
         """Return left and right share, mean and mean logarithm, (4, N)."""
-        return (self._total / max(1, self._count)).numpy()
+        return (self._total / max(1, self._count)).cpu().numpy()
 
 
 def _gates(network: Network, names: Sequence[str], means: np.ndarray) -> Gates:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
+from charrnn.devices import to_device
 from charrnn.errors import InspectionError
 from charrnn.inspection import steering
 from charrnn.inspection.cards import make_card
@@ -331,15 +331,14 @@ def choose(subject: Subject, network: Network, kind: str) -> Choice:
     """Correlate every neuron of a kind with every hypothesis on the half that chooses."""
     neurons = all_neurons(network, kind)
     pieces = subject.half(chooses=True)
-    moments = Moments(len(neurons), len(subject.hypotheses))
+    device = network.readout.weight.device
+    moments = Moments(len(neurons), len(subject.hypotheses), device)
     for window in Recorder(network, subject.table, neurons).read(pieces):
         labels = [
             _scored_labels(pieces[row], window.begin, n)
             for row, n in zip(window.rows, window.length, strict=True)
         ]
-        taken = torch.arange(window.values.shape[1]) < torch.from_numpy(window.length)[:, None]
-        values = window.values[taken.to(window.values.device)].float()
-        moments.add(values, torch.from_numpy(np.concatenate(labels)).to(values.device))
+        moments.add(window.text().float(), to_device(np.concatenate(labels), device))
     return Choice(neurons, moments.correlations())
 
 

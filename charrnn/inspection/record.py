@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from charrnn.devices import arithmetic, to_device
 from charrnn.errors import InspectionError
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
@@ -37,6 +38,18 @@ class Recorded:
     begin: int
     length: np.ndarray
     values: torch.Tensor
+
+    def text(self, first: np.ndarray | int = 0) -> torch.Tensor:
+        """Return the activations of what is text, row after row, (M, N).
+
+        Args:
+            first: Characters of each row's window to leave out at its begin, (B,).
+        """
+        at = np.arange(self.values.shape[1])
+        taken = (at >= np.reshape(first, (-1, 1))) & (at < self.length[:, None])
+        values = self.values.flatten(0, 1)
+        # numbers instead of a mask: how many there are is known here, and need not be asked of the device
+        return values if taken.all() else values[to_device(np.flatnonzero(taken), values.device)]
 
 
 class Recorder:
@@ -73,6 +86,7 @@ class Recorder:
         for i, row in enumerate(rows):
             ids[i, : lengths[i]] = self.table[pieces[row].places]
         device = self.network.readout.weight.device
+        symbols = to_device(ids, device)
         state = self.network.initial_state(len(rows))
         with torch.inference_mode():
             start = torch.full((len(rows), 1), BOUNDARY, device=device)
@@ -80,13 +94,20 @@ class Recorder:
             for begin in range(0, ids.shape[1], WINDOW):
                 running = int((lengths > begin).sum())  # rows are sorted, the longest first
                 state = tuple(tuple(part[:running] for part in layer) for layer in state)
-                window = torch.from_numpy(ids[:running, begin : begin + WINDOW]).to(device)
-                traces, after = self.network.trace(window, state, self._kinds)
-                if begin // WINDOW % CHECKED_WINDOWS == 0:
-                    self._check(self.network.join([trace["h"] for trace in traces]), state, window)
+                window = symbols[:running, begin : begin + WINDOW]
+                values, state = self._window(window, state, begin // WINDOW % CHECKED_WINDOWS == 0)
                 left = np.clip(lengths[:running] - begin, 0, WINDOW)
-                yield Recorded(rows[:running], begin, left, self._values(traces))
-                state = after
+                yield Recorded(rows[:running], begin, left, values)
+
+    def _window(
+        self, window: torch.Tensor, state: NetworkState, checked: bool
+    ) -> tuple[torch.Tensor, NetworkState]:
+        """Read a window, (B, T); return the activations, (B, T, N), and the state after it."""
+        with arithmetic(window.device, "fp32"):
+            traces, after = self.network.trace(window, state, self._kinds)
+            if checked:
+                self._check(self.network.join([trace["h"] for trace in traces]), state, window)
+        return self._values(traces), after
 
     def _values(self, traces: list[dict[str, torch.Tensor]]) -> torch.Tensor:
         parts = [traces[0]["h"].transpose(0, 1)[..., :0]]

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from charrnn.devices import to_device
 from charrnn.inspection.measures import Series
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.null import Units, make_units
 from charrnn.inspection.pieces import Piece
-from charrnn.inspection.record import Recorder, raw_values
+from charrnn.inspection.record import Recorded, Recorder, raw_values
 from charrnn.model.network import Network
 
 SETTING_CHARS = 100_000
@@ -115,19 +116,30 @@ def _read(
 ) -> tuple[list[np.ndarray], torch.Tensor]:
     """Return the values of some neurons over every piece, and of all neurons at the units' positions."""
     values = [np.empty((len(piece), len(rows)), dtype=np.float32) for piece in pieces]
-    sample = torch.empty(units.pieces.size, len(recorder.neurons))
+    # the sample of all neurons stays where they are recorded
+    sample = torch.empty(
+        units.pieces.size, len(recorder.neurons), device=recorder.network.readout.weight.device
+    )
     spots = _spots(units)
     for window in recorder.read(pieces):
         shown = window.values[..., rows].float().cpu().numpy()
         for i, (number, length) in enumerate(zip(window.rows, window.length, strict=True)):
-            stop = window.begin + length
-            values[number][window.begin : stop] = shown[i, :length]
-            if number not in spots:
-                continue
-            at, where = spots[number]
-            here = slice(*np.searchsorted(at, (window.begin, stop)))
-            sample[where[here]] = window.values[i, at[here] - window.begin].float().cpu()
+            values[number][window.begin : window.begin + length] = shown[i, :length]
+        _sample(window, spots, sample)
     return values, sample.view(*units.pieces.shape, len(recorder.neurons))
+
+
+def _sample(window: Recorded, spots: dict[int, tuple[np.ndarray, np.ndarray]], sample: torch.Tensor) -> None:
+    """Put the values of a window's sampled positions into their rows of the sample."""
+    taken: list[tuple[np.ndarray, np.ndarray]] = []
+    for i, (number, length) in enumerate(zip(window.rows, window.length, strict=True)):
+        if number in spots:
+            at, where = spots[number]
+            here = slice(*np.searchsorted(at, (window.begin, window.begin + length)))
+            taken.append((i * window.values.shape[1] + at[here] - window.begin, where[here]))
+    if taken:
+        at, where = (to_device(np.concatenate(part), sample.device) for part in zip(*taken, strict=True))
+        sample[where] = window.values.flatten(0, 1)[at].float()
 
 
 def _spots(units: Units) -> dict[int, tuple[np.ndarray, np.ndarray]]:

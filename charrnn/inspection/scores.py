@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from charrnn.devices import home_of_sums
+
 EPSILON = 1e-12
 
 
@@ -34,14 +36,18 @@ def within_groups(a: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
 class Moments:
     """Sums from which the correlation of every neuron with every hypothesis follows.
 
+    They are kept where the activations are, and read when the correlations are asked for.
+
     Args:
         num_neurons: N.
         num_hypotheses: Y.
+        device: Where the activations are.
     """
 
-    def __init__(self, num_neurons: int, num_hypotheses: int) -> None:
-        self._per_neuron = torch.zeros(3, num_neurons, num_hypotheses, dtype=torch.float64)
-        self._per_hypothesis = torch.zeros(3, num_hypotheses, dtype=torch.float64)
+    def __init__(self, num_neurons: int, num_hypotheses: int, device: torch.device | str = "cpu") -> None:
+        home = home_of_sums(torch.device(device))
+        self._per_neuron = torch.zeros(3, num_neurons, num_hypotheses, dtype=torch.float64, device=home)
+        self._per_hypothesis = torch.zeros(3, num_hypotheses, dtype=torch.float64, device=home)
         self._shift: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def add(self, a: torch.Tensor, y: torch.Tensor) -> None:
@@ -58,13 +64,15 @@ class Moments:
             self._shift = a.mean(0), y.nanmean(0).nan_to_num()
         scored = (~y.isnan()).to(a.dtype)
         a, y = a - self._shift[0], (y - self._shift[1]).nan_to_num()
-        self._per_neuron += torch.stack([a.t() @ scored, a.square().t() @ scored, a.t() @ y]).cpu().double()
-        self._per_hypothesis += torch.stack([scored.sum(0), y.sum(0), y.square().sum(0)]).cpu().double()
+        products = torch.stack([a.t() @ scored, a.square().t() @ scored, a.t() @ y])
+        self._per_neuron += products.to(self._per_neuron.device).double()
+        sums = torch.stack([scored.sum(0), y.sum(0), y.square().sum(0)])
+        self._per_hypothesis += sums.to(self._per_hypothesis.device).double()
 
     def correlations(self) -> np.ndarray:
         """Return Pearson's r, (N, Y); 0 where one of both does not vary."""
-        sum_a, sum_aa, sum_ay = self._per_neuron
-        count, sum_y, sum_yy = self._per_hypothesis
+        sum_a, sum_aa, sum_ay = self._per_neuron.cpu()
+        count, sum_y, sum_yy = self._per_hypothesis.cpu()
         count = count.clamp(min=1)
         covariance = (sum_ay - sum_a * sum_y / count) / count
         var_a = (sum_aa / count - (sum_a / count).square()).clamp(min=0)

@@ -17,6 +17,8 @@ from charrnn.model.regularisation import bernoulli, check_levers, regularised, w
 from charrnn.model.segments import Segments, cut_at_resets
 from charrnn.text.vocabulary import BOUNDARY
 
+RETRACED = ("cuda",)
+"""Devices on which starting a kernel costs so much that a trace is made from the outputs, not by steps."""
 NetworkState = tuple[State, ...]
 """The state of every layer, first layer first."""
 
@@ -281,5 +283,10 @@ class _TorchWindow:
     def trace(
         self, layer: RecurrentLayer, inputs: Tensor | None, state: State, kinds: Collection[str] | None
     ) -> tuple[dict[str, Tensor], State]:
-        """Run one layer step by step and return what it did."""
-        return layer.trace(self.first if inputs is None else inputs, state, self.reset, kinds)
+        """Run one layer and return what it did: by steps, where they are cheap or there is no other way."""
+        inputs = self.first if inputs is None else inputs
+        if inputs.device.type not in RETRACED or not layer.retraces:
+            return layer.trace(inputs, state, self.reset, kinds)
+        outputs, after = self(layer, inputs, state)
+        trace = layer.retrace(inputs, outputs, state, self.reset)
+        return {name: part for name, part in trace.items() if kinds is None or name in kinds}, after

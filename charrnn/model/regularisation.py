@@ -31,6 +31,7 @@ class Zoneout(RecurrentLayer):
 
     probability: ClassVar[float]
     packs: ClassVar[bool] = False
+    retraces: ClassVar[bool] = False
     noise: torch.Generator | None = None
 
     def step(self, gate_input: Tensor, state: State, hold: Hold = untouched) -> State:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from charrnn.devices import arithmetic, to_device
 from charrnn.model.network import Network, NetworkState
 from charrnn.text.vocabulary import BOUNDARY
 
@@ -16,6 +17,8 @@ STREAM_SYMBOLS = 10_000
 MAX_STREAMS = 64
 WARM_UP = 1_000
 WINDOW = 250
+DEVICE_WINDOWS = 16
+"""Windows whose ids come and costs go together on another device than the CPU: nothing waits in between."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,19 @@ def score_cold(network: Network, view: TextView, length: int) -> Iterator[Scored
 def _read_rows(
     network: Network, view: TextView, begins: np.ndarray, length: int, state: NetworkState
 ) -> Iterator[ScoredWindow]:
-    """Score ``length`` symbols behind each of ``begins``, which touch, in windows side by side."""
+    """Score ``length`` symbols behind each of ``begins``, which touch, in stretches side by side."""
     symbols = len(view) - 1
-    for offset in range(0, length, WINDOW):
-        size = min(WINDOW, length - offset)
+    stretch = WINDOW * _windows_at_once(network.readout.weight.device)
+    for offset in range(0, length, stretch):
+        size = min(stretch, length - offset)
         places = np.stack([view.read(begin + offset, size + 1) for begin in begins])
-        nats, state = _window(network, view.table[places], state)
+        nats, state = _costs(network, view.table[places], state)
         index = begins[:, None] + offset + np.arange(1, size + 1)
         yield ScoredWindow(index, np.where(index <= symbols, places[:, 1:], 0), nats)
+
+
+def _windows_at_once(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else DEVICE_WINDOWS
 
 
 def _warm_state(network: Network, view: TextView, begins: np.ndarray) -> NetworkState:
@@ -118,21 +126,21 @@ def _warm_state(network: Network, view: TextView, begins: np.ndarray) -> Network
     places = np.stack(
         [view.read(begin - WARM_UP, WARM_UP) if begin else np.zeros(WARM_UP, int) for begin in begins]
     )
-    with torch.inference_mode():
-        return network.hidden(_tensor(view.table[places], network), state)[1]
+    ids = to_device(view.table[places], network.readout.weight.device)
+    with torch.inference_mode(), arithmetic(ids.device, "fp32"):
+        return network.hidden(ids, state)[1]
 
 
-def _window(network: Network, ids: np.ndarray, state: NetworkState) -> tuple[np.ndarray, NetworkState]:
-    """Return -ln p of ids[:, 1:], (S, T), and the state after reading ids[:, :-1]."""
-    tensor = _tensor(ids, network)
-    with torch.inference_mode():
-        logits, state = network(tensor[:, :-1], state)
-        nats = cross_entropy(logits.flatten(0, 1), tensor[:, 1:].flatten(), reduction="none")
-    return nats.reshape(len(ids), -1).cpu().double().numpy(), state
-
-
-def _tensor(ids: np.ndarray, network: Network) -> torch.Tensor:
-    return torch.from_numpy(ids).to(network.readout.weight.device)
+def _costs(network: Network, ids: np.ndarray, state: NetworkState) -> tuple[np.ndarray, NetworkState]:
+    """Return -ln p of ids[:, 1:], (S, T), read back once, and the state after reading ids[:, :-1]."""
+    tensor = to_device(ids, network.readout.weight.device)
+    parts = []
+    with torch.inference_mode(), arithmetic(tensor.device, "fp32"):
+        for read, wanted in zip(*(t.split(WINDOW, 1) for t in (tensor[:, :-1], tensor[:, 1:])), strict=True):
+            logits, state = network(read, state)
+            nats = cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            parts.append(nats.view(len(ids), -1))
+    return torch.cat(parts, 1).cpu().double().numpy(), state
 
 
 def mean_nats(network: Network, view: TextView, extra_nats: np.ndarray) -> tuple[float, int]:

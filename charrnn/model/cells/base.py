@@ -40,6 +40,8 @@ class RecurrentLayer(nn.Module):
     """What a state can be where that is not -1 … 1."""
     packs: ClassVar[bool] = True
     """Whether ``recurrence`` takes documents that begin inside a window as a packed batch, or ``reset``."""
+    retraces: ClassVar[bool] = False
+    """Whether there is a ``retrace``."""
     fixed: ClassVar[bool] = False
     """Whether the first weights stay as they are, and only the network's readout is trained."""
 
@@ -141,6 +143,21 @@ class RecurrentLayer(nn.Module):
 
         _, after = self._steps(inputs, state, reset, keep)
         return {kind: torch.stack(values) for kind, values in kept.items()}, after
+
+    def retrace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
+        """Return what ``trace`` does, the outputs made once more, where they are known: without steps.
+
+        Args:
+            inputs: (T, B, I).
+            outputs: Hidden states for every timestep, (T, B, H), from a faster path.
+            state: The state before the first timestep.
+            reset: Where the state is set to zero before the timestep, (T, B) bool.
+        """
+        raise NotImplementedError
+
+    def _before(self, outputs: Tensor, first: Tensor, reset: Tensor) -> Tensor:
+        """Return the output that each timestep goes on from, (T, B, H)."""
+        return torch.cat([first.unsqueeze(0), outputs[:-1]]) * ~reset.unsqueeze(2)
 
     def _steps(self, inputs: Tensor, state: State, reset: Tensor | None, hold: Hold) -> tuple[Tensor, State]:
         gate_input = self.gate_input(inputs)

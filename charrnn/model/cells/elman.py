@@ -20,6 +20,7 @@ class Elman(RecurrentLayer, nn.RNN):
     """Simple recurrent layer with tanh; it has no gates."""
 
     gate_names = ()
+    retraces = True
     nonlinearity_name: ClassVar[str] = "tanh"
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -29,6 +30,10 @@ class Elman(RecurrentLayer, nn.RNN):
         """Advance one timestep; ``gate_input`` is (B, H)."""
         total = gate_input + nn.functional.linear(state[0], self.weight_hh_l0, self.bias_hh_l0)
         return (hold("h", torch.tanh(total) if self.nonlinearity_name == "tanh" else torch.relu(total)),)
+
+    def retrace(self, inputs: Tensor, outputs: Tensor, state: State, reset: Tensor) -> dict[str, Tensor]:
+        """Return the outputs, made once more in one product; arguments as for the base."""
+        return {"h": self.step(self.gate_input(inputs), (self._before(outputs, state[0], reset),))[0]}
 
 
 class ElmanReLU(Elman):
