@@ -16,9 +16,10 @@ from charrnn.text import corpora
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits, count_characters, make_splits
+from charrnn.training.job import Job
 from charrnn.training.plan import check_validation, make_plan
 from charrnn.training.ridge import RidgeTrainer
-from charrnn.training.trainer import Job, Trainer
+from charrnn.training.trainer import Trainer
 from charrnn.training.warm_start import extended_vocabulary, origin_of, warm_network
 
 
@@ -46,7 +47,7 @@ def start(
         config_file: TOML with settings.
         init_from: A run whose weights to begin with.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` (TF32 products on CUDA) or ``fp32``.
+        precision: ``auto`` or ``fp32``; on CUDA ``tf32``, ``fp16`` or ``bf16`` too.
         started: ``time.monotonic()`` when the command began.
 
     Raises:

@@ -15,6 +15,7 @@ from charrnn.errors import CheckpointError
 from charrnn.files import write_atomically
 from charrnn.model.network import Network, NetworkState
 from charrnn.runs import FORMAT, TRAINER, load_tensors, save_tensors
+from charrnn.training.scaling import LossScale
 
 if TYPE_CHECKING:
     from charrnn.training.averaging import NoAverage
@@ -39,6 +40,7 @@ class Counters:
         trained_chars: Characters in steps that were timed.
         trained_seconds: Seconds inside those steps.
         log_bytes: Length of ``log.jsonl`` when this was written.
+        parts: Into how many windows of fewer rows each is cut, for want of memory.
         stopped_by: Why the run is over; empty while it is not.
     """
 
@@ -56,6 +58,7 @@ class Counters:
     trained_chars: int = 0
     trained_seconds: float = 0.0
     log_bytes: int = 0
+    parts: int = 1
     stopped_by: str = ""
 
 
@@ -66,12 +69,15 @@ def save_trainer(
     state: NetworkState,
     counters: Counters,
     average: Mapping[str, torch.Tensor],
+    scaling: LossScale | None = None,
 ) -> None:
     """Write ``trainer.safetensors``, alone enough to continue, and ``trainer.json`` for people to read."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
     tensors |= {f"average.{name}": value for name, value in average.items()}
+    if scaling is not None:
+        tensors |= {f"scaling.{name}": value for name, value in scaling.tensors().items()}
     for index, layer in enumerate(state):
         tensors |= {f"state.{index}.{place}": part for place, part in enumerate(layer)}
     header = {"format": FORMAT, "counters": asdict(counters)}
@@ -85,8 +91,9 @@ def load_trainer(
     optimizer: torch.optim.Optimizer,
     training: TrainingConfig,
     average: NoAverage,
+    scaling: LossScale | None = None,
 ) -> tuple[NetworkState, Counters]:
-    """Put weights, optimizer and average back in place; return the carried state and the counters.
+    """Put weights, optimizer, average and loss scale back; return the carried state and the counters.
 
     Raises:
         CheckpointError: The file is damaged or belongs to another configuration.
@@ -100,6 +107,8 @@ def load_trainer(
         state = _state(_below(tensors, "state."), network, training.batch_size)
         counters = _counters(header["counters"], training.seq_len)
         average.restore(_below(tensors, "average."), counters)
+        if scaling is not None:
+            scaling.restore(_below(tensors, "scaling."))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` does not fit this run: {error}") from None
     return state, counters

@@ -6,13 +6,12 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
 
-from charrnn.config import AVERAGINGS, SCHEDULES, Config
+from charrnn.config import AVERAGINGS, SCHEDULES
 from charrnn.errors import TrainingError
 from charrnn.events import (
     CheckpointEvent,
@@ -25,19 +24,19 @@ from charrnn.events import (
     StepEvent,
 )
 from charrnn.files import locked
-from charrnn.model.network import Network, NetworkState, new_network
+from charrnn.model.network import Network, NetworkState
 from charrnn.model.scoring import TextView, mean_nats
 from charrnn.runs import MODEL, TRAINER, save_model, start_directory
 from charrnn.sampling import SamplingConfig, Speaker
-from charrnn.text.corpus import Corpus
-from charrnn.text.splits import Splits, count_characters
+from charrnn.text.splits import count_characters
 from charrnn.text.streams import Streams
-from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.feed import Window, make_feed
+from charrnn.training.job import Job
 from charrnn.training.lengths import next_length, rate_factor, varies
 from charrnn.training.log import EventLog
 from charrnn.training.schedules import warmed_up
 from charrnn.training.state import Counters, load_trainer, save_trainer
-from charrnn.training.step import Step
+from charrnn.training.trust import make_replay, make_step
 
 REPORT_STEPS = 10
 """The loss is read, checked and reported every so many steps (and at each of the first ones)."""
@@ -47,33 +46,6 @@ SAVE_SECONDS = 60.0
 EVAL_SHARE = 0.05
 """With a time budget, the largest share of it that looks at the validation split may take."""
 SAMPLE_CHARS = 160
-MAX_SOURCES = 20
-"""With more files than this, a checkpoint keeps their common hash alone."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run trains on and with; everything here is on disk before the first step."""
-
-    folder: Path
-    config: Config
-    corpus: Corpus
-    splits: Splits
-    vocabulary: Vocabulary
-    texts: tuple[str, ...] = ()
-    """Absolute paths or names that the text was read from."""
-    origin: tuple[dict[str, Any], ...] = ()
-    """The runs that it began from, the nearest first."""
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps about its text."""
-        info = {name: self.corpus.info[name] for name in ("key", "kind", "sha256", "characters", "documents")}
-        sources = self.corpus.info["sources"]
-        if len(sources) <= MAX_SOURCES:
-            info["sources"] = sources
-        info |= {"init_from": list(self.origin)} if self.origin else {}
-        return {**info, "texts": list(self.texts), "splits": self.splits.to_json()}
 
 
 @dataclass
@@ -83,7 +55,7 @@ class Trainer:
     Args:
         job: What to train on and with.
         device: Where.
-        precision: ``tf32`` or ``fp32`` for the recurrent products; all else is fp32.
+        precision: ``fp32``; on CUDA ``auto``, ``tf32``, ``fp16`` or ``bf16`` too.
         started: ``time.monotonic()`` when the command began; the time budget counts from there.
         initial: Weights to begin with, instead of random ones.
     """
@@ -96,16 +68,20 @@ class Trainer:
 
     def __post_init__(self) -> None:
         config = self.job.config
-        network = self.initial or _first_network(self.job)
+        network = self.initial or self.job.first_network()
         self.network = network.to(self.device)
-        self.step = Step(self.network, config.training, self.device, self.precision)
+        self.step = make_step(self.network, config.training, self.device, self.precision)
+        self.precision = self.step.path.precision
         self.optimizer = self.step.optimizer
+        # an average takes every step's weights in, so it wants to see every step
+        self.replay = make_replay(self.step, REPORT_STEPS if config.training.averaging == "none" else 1)
         self.schedule = SCHEDULES[config.training.schedule]
         splits, training = self.job.splits, config.training
         self.table = self.job.corpus.id_table(self.job.vocabulary)
         self.streams = Streams(
             self.job.corpus.places, self.table, *splits.train, training.batch_size, training.seq_len
         )
+        self.feed = make_feed(self.streams, self.device)
         self.val = (
             TextView(self.job.corpus.places, self.table, *splits.val)
             if splits.val[1] > splits.val[0]
@@ -115,7 +91,6 @@ class Trainer:
         self.counters = Counters()
         self.average = AVERAGINGS[training.averaging](self.network, training, self.counters)
         self.state: NetworkState = self.network.initial_state(training.batch_size)
-        self._noise = torch.Generator(self.device)
         self._stop_reason = ""
         self._seconds_before = 0.0
         self._eval_seconds = 0.0
@@ -138,8 +113,9 @@ class Trainer:
         """
         path = self.job.folder / "last" / TRAINER
         training = self.job.config.training
-        parts = (self.network, self.optimizer, training, self.average)
+        parts = (self.network, self.optimizer, training, self.average, self.step.scaling)
         self.state, self.counters = load_trainer(path, *parts)
+        self.step.parts = self.counters.parts
         self._seconds_before = self.counters.seconds
 
     def request_stop(self, reason: str = "interrupted") -> None:
@@ -179,12 +155,14 @@ class Trainer:
 
     def _run(self) -> Iterator[Event]:
         yield self.plan_event()
+        yield from self._notices()
         if self.counters.step == 0:
             yield self._checkpoint("last")
         else:
             yield NoticeEvent(self.counters.step, f"continuing after step {self.counters.step:,}")
         while not (reason := self._finished()):
             report = self._train_step()
+            yield from self._notices()
             if report is not None:
                 yield report
             if self._eval_due():
@@ -206,25 +184,48 @@ class Trainer:
     # -- one step -----------------------------------------------------------------------------
 
     def _train_step(self) -> StepEvent | None:
-        counters, training = self.counters, self.job.config.training
+        """Take a step; where steps are replayed, as many as nobody needs to look at."""
+        counters = self.counters
         begun = time.monotonic()
-        ids, targets = (torch.from_numpy(a).to(self.device) for a in self._read_window())
-        rate = self._learning_rate(ids.shape[1])
-        noise = self._noise.manual_seed(_mix(training.seed, counters.step))
-        loss, norm, self.state = self.step(ids, targets, self.state, noise, rate)
-        self._advance(ids.shape[1])
+        known = len(self.replay.recordings)
+        windows = self._next_windows()
+        loss, norm, after = self.replay(windows, self.state)
+        self._carry(after)
         self.average.after_step()
         event = None
-        if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
-            event = self._step_event(loss.item(), rate, norm.item())
-        if counters.step > WARM_UP_STEPS:
-            counters.trained_chars += ids.numel()
+        if self._report_due():
+            event = self._step_event(loss.item(), windows[-1].rate, norm.item())
+        if counters.step > WARM_UP_STEPS and known == len(self.replay.recordings):
+            counters.trained_chars += sum(window.ids.numel() for window in windows)
             counters.trained_seconds += time.monotonic() - begun
         return event
 
-    def _read_window(self) -> tuple[np.ndarray, np.ndarray]:
-        length = next_length(self.job.config.training, self.counters.step, self._progress())
-        return self.streams.read(self.counters.position, length)
+    def _report_due(self) -> bool:
+        return self.counters.step <= REPORT_STEPS or self.counters.step % REPORT_STEPS == 0
+
+    def _next_windows(self) -> list[Window]:
+        """Read the windows of the next steps, of one shape, up to one after which something else happens."""
+        windows = [self._next_window()]
+        while len(windows) < self.replay.group and not (
+            self.counters.position == 0 or self._report_due() or self._finished() or self._eval_due()
+        ):
+            left = self.streams.row_length - self.counters.position
+            if min(self._next_length(), left) != windows[0].ids.shape[1]:
+                break
+            windows.append(self._next_window())
+        return windows
+
+    def _next_window(self) -> Window:
+        """Read the window of the next step, and count the step."""
+        counters, training = self.counters, self.job.config.training
+        ids, targets, inside = self.feed.read(counters.position, self._next_length())
+        rate = self._learning_rate(ids.shape[1])
+        window = Window(ids, targets, inside, _mix(training.seed, counters.step), rate)
+        self._advance(ids.shape[1])
+        return window
+
+    def _next_length(self) -> int:
+        return next_length(self.job.config.training, self.counters.step, self._progress())
 
     def _learning_rate(self, length: int) -> float:
         training = self.job.config.training
@@ -234,13 +235,17 @@ class Trainer:
         return training.learning_rate * factor
 
     def _advance(self, length: int) -> None:
-        """Move on by the symbols that a window had; a new epoch begins from a state of zeros."""
+        """Count a step, and the symbols that its window had."""
         self.counters.step += 1
         self.counters.position += length
         if self.counters.position == self.streams.row_length:
             self.counters.position = 0
             self.counters.epoch += 1
-            self.state = self.network.initial_state(self.job.config.training.batch_size)
+
+    def _carry(self, state: NetworkState) -> None:
+        """Keep the state for the next window; a new epoch begins from zeros."""
+        batch_size = self.job.config.training.batch_size
+        self.state = self.network.initial_state(batch_size) if self.counters.position == 0 else state
 
     # -- budget -------------------------------------------------------------------------------
 
@@ -338,9 +343,10 @@ class Trainer:
     def _save_last(self, log_bytes: int) -> None:
         self.counters.log_bytes = log_bytes
         self.counters.seconds = self._elapsed()
+        self.counters.parts = self.step.parts
         self._save_model("last")
         parts = (self.network, self.optimizer, self.state, self.counters, self.average.tensors())
-        save_trainer(self.job.folder / "last", *parts)
+        save_trainer(self.job.folder / "last", *parts, self.step.scaling)
         self._saved_at = self._elapsed()
 
     def _save_model(self, which: str) -> None:
@@ -371,6 +377,11 @@ class Trainer:
     def _chars_per_second(self) -> float:
         return self.counters.trained_chars / max(self.counters.trained_seconds, 1e-9)
 
+    def _notices(self) -> Iterator[NoticeEvent]:
+        """Yield what the step has to say, once."""
+        while self.step.notices:
+            yield NoticeEvent(self.counters.step, self.step.notices.pop(0))
+
     def _checkpoint(self, which: str) -> CheckpointEvent:
         return CheckpointEvent(self.counters.step, which, self._elapsed())
 
@@ -386,8 +397,15 @@ class Trainer:
             self.network.num_params,
             *chars,
             len(job.vocabulary),
-            f"{self.device.type} {self.precision}",
+            self._where(),
         )
+
+    def _where(self) -> str:
+        """Return device, precision and on CUDA how the layers run, for the plan's line."""
+        place, config = f"{self.device.type} {self.precision}", self.job.config
+        if self.device.type != "cuda":
+            return place
+        return f"{place} ({self.step.path.words(config.model.hidden_size, config.training.batch_size)})"
 
     def _end_event(self, seconds: float) -> EndEvent:
         best = self.counters.best_val_loss
@@ -402,11 +420,6 @@ class Trainer:
             None if best is None else best / math.log(2),
             self.counters.stopped_by,
         )
-
-
-def _first_network(job: Job) -> Network:
-    training = job.config.training
-    return new_network(job.config.model, len(job.vocabulary), training.seed, training.seq_len)
 
 
 def _mix(seed: int, step: int) -> int:
