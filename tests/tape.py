@@ -39,7 +39,8 @@ def check(func, args, kwargs):
         isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8) for x in tree_leaves(args[1:2])
     ):
         raise HostLooked(f"{name} by a mask")
-    if name == "_to_copy" and kwargs.get("device") not in (None, args[0].device):
+    other = kwargs.get("device") if name == "_to_copy" else args[1].device if name == "copy_" else None
+    if other is not None and other != args[0].device:
         raise HostLooked("a copy to another device")
 
 
