@@ -88,7 +88,7 @@ class Replay:
     def __init__(self, step: Step, recorder: Recorder | None = None, group: int = 1) -> None:
         self.step, self.recorder = step, recorder
         self.group = group if recorder is not None else 1
-        self.noises = [torch.Generator(step.device) for _ in range(self.group)]
+        self.noises = self._generators()
         self.recordings: dict[tuple[int, ...], _Recording] = {}
         self._seen: Counter[torch.Size] = Counter()
         self._state: NetworkState | None = None
@@ -106,6 +106,9 @@ class Replay:
             outcome = self._replayed([window], state) if recorded else self._plain(window, state)
             state = outcome.state
         return outcome
+
+    def _generators(self) -> list[torch.Generator]:
+        return [torch.Generator(self.step.device) for _ in range(self.group)]
 
     def _recordable(self, window: Window) -> bool:
         """Return whether a window of this shape has been read before, and enough of all."""
@@ -166,6 +169,7 @@ class Replay:
             self.step.notices.append(f"steps run one by one, as no CUDA graph could be recorded: {reason}")
             self.recorder = None
             self.recordings.clear()
+            self.noises = self._generators()  # the others believe that a capture still goes on
         else:
             self.recordings[key] = _Recording(run, ids, targets, rates, loss, norm)
         # what a gradient leaves in the graphs' memory is theirs again
