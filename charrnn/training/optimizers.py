@@ -31,7 +31,7 @@ class OptimizerRecipe:
         by_gate: Whether matrices inside the recurrent layers are updated gate by gate, in a group
             of their own.
         recorded_with: What torch's rule is told on CUDA so that a CUDA graph can record it, with the rate
-            as a tensor; None where it cannot.
+            as a tensor; nothing where it cannot.
     """
 
     default_rate: float
@@ -40,13 +40,13 @@ class OptimizerRecipe:
     decay: float = 0.0
     decouples: bool = False
     by_gate: bool = False
-    recorded_with: str | None = "capturable"
+    recorded_with: tuple[str, ...] = ("capturable",)
 
     def make(self, groups: Groups, rate: float, device: torch.device) -> torch.optim.Optimizer:
         """Return the optimizer for weights on a device."""
-        if device.type != "cuda" or self.recorded_with is None:
+        if device.type != "cuda":
             return self.build(groups, rate)
-        optimizer = self.build(groups, rate, **{self.recorded_with: True})
+        optimizer = self.build(groups, rate, **dict.fromkeys(self.recorded_with, True))
         # the first steps, and those of rare shapes, are taken without a recording: that is as meant
         optimizer._warned_capturable_if_run_uncaptured = True
         return optimizer
@@ -58,11 +58,11 @@ class OptimizerRecipe:
 
 _BETAS = (0.9, 0.99)
 
-sgd = OptimizerRecipe(8.0, torch.optim.SGD, falls_with_width=False, recorded_with="fused")
+sgd = OptimizerRecipe(8.0, torch.optim.SGD, falls_with_width=False, recorded_with=("fused",))
 """Stochastic gradient descent (Robbins & Monro 1951)."""
 
 momentum = OptimizerRecipe(
-    1.0, partial(torch.optim.SGD, momentum=0.9), falls_with_width=False, recorded_with="fused"
+    1.0, partial(torch.optim.SGD, momentum=0.9), falls_with_width=False, recorded_with=("fused",)
 )
 """Gradient descent with momentum 0.9 (Polyak 1964)."""
 
@@ -70,11 +70,11 @@ nesterov = OptimizerRecipe(
     1.0,
     partial(torch.optim.SGD, momentum=0.9, nesterov=True),
     falls_with_width=False,
-    recorded_with="fused",
+    recorded_with=("fused",),
 )
 """Gradient descent with Nesterov's momentum 0.9 (Sutskever et al. 2013)."""
 
-adagrad = OptimizerRecipe(5e-2, torch.optim.Adagrad, recorded_with=None)
+adagrad = OptimizerRecipe(5e-2, torch.optim.Adagrad, recorded_with=())
 """Adagrad (Duchi, Hazan & Singer 2011)."""
 
 rmsprop = OptimizerRecipe(5e-3, partial(torch.optim.RMSprop, alpha=0.95))
@@ -92,7 +92,14 @@ nadam = OptimizerRecipe(12e-3, partial(torch.optim.NAdam, betas=_BETAS))
 adamw = OptimizerRecipe(12e-3, partial(AdamW, betas=_BETAS, fused=True), decay=0.01, decouples=True)
 """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
-muon = OptimizerRecipe(24e-3, partial(Muon, betas=_BETAS), decay=0.01, decouples=True, by_gate=True)
+muon = OptimizerRecipe(
+    24e-3,
+    partial(Muon, betas=_BETAS),
+    decay=0.01,
+    decouples=True,
+    by_gate=True,
+    recorded_with=("capturable", "fused"),
+)
 """Muon (Jordan et al. 2024) for the matrices inside recurrent layers, AdamW for all else."""
 
 

@@ -44,7 +44,7 @@ def make_step(network: Network, training: TrainingConfig, device: torch.device, 
 
 def make_replay(step: Step, group: int) -> Replay:
     """Return what runs windows: on CUDA from recordings, if some that are tried come out as they should."""
-    possible = step.device.type == "cuda" and step.network.stacked and step.recipe.recorded_with is not None
+    possible = step.device.type == "cuda" and step.network.stacked and step.recipe.recorded_with
     if not possible:
         return Replay(step)
     fault = replay_fault(step, CudaGraphs)
@@ -109,8 +109,8 @@ def replay_drift(step: Step, recorder: Callable[[torch.device], Recorder]) -> fl
     _run(replay, GROUP)
     if recorded.notices:
         raise RuntimeError(recorded.notices[0])
-    pairs = zip(recorded.network.parameters(), plain.network.parameters(), first, strict=True)
-    distances = [((a - b).norm(), (b - c).norm()) for a, b, c in pairs]
+    ends = (step.network.state_dict().values() for step in (recorded, plain))
+    distances = [((a - b).norm(), (b - c).norm()) for a, b, c in zip(*ends, first, strict=True)]
     apart, gone = (torch.stack(found).norm() for found in zip(*distances, strict=True))
     return float(apart / gone)
 
