@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charrnn.devices import to_device
 from charrnn.text.streams import Streams
 from charrnn.text.vocabulary import BOUNDARY
 
@@ -46,13 +47,7 @@ class Feed:
         """
         ids, targets = self.streams.read(position, length)
         inside = bool((ids[:, 1:] == BOUNDARY).any())
-        return self._moved(ids), self._moved(targets), inside
-
-    def _moved(self, values: np.ndarray) -> Tensor:
-        values = torch.from_numpy(values)
-        if self.device.type != "cuda":
-            return values.to(self.device)
-        return values.pin_memory().to(self.device, non_blocking=True)
+        return to_device(ids, self.device), to_device(targets, self.device), inside
 
 
 class DeviceFeed(Feed):
