@@ -5,9 +5,21 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Small networks gain nothing from threads, and threads that wait for one another slow a busy machine down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples every time, and nothing kept between runs; fixtures that only name a folder may be shared.
+settings.register_profile(
+    "quick",
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)
