@@ -79,6 +79,22 @@ class NoticeEvent(Event):
 
 
 @dataclass(frozen=True)
+class ChangeEvent(Event):
+    """A run goes on with another value of a setting than it had."""
+
+    setting: str
+    before: Any
+    after: Any
+
+    name = "change"
+
+    @property
+    def message(self) -> str:
+        """The same for people."""
+        return f"`{self.setting}` is {self.after} from here on, not {self.before}"
+
+
+@dataclass(frozen=True)
 class PlanEvent(Event):
     """The settings that will be used, before the first step."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -34,18 +35,27 @@ def locked(folder: Path) -> Iterator[None]:
         return
     path = folder / ".lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         file = path.open("ab")
     except OSError as error:
-        raise CheckpointError(f"cannot write `{path}`: {error.strerror}") from None
+        raise CheckpointError(
+            f"cannot write `{path}`: {error.strerror}", "name another place with `--run`"
+        ) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunError(
                 f"another process is training into `{folder}`", "wait for it, or name another with `--run`"
             ) from None
+        except OSError:  # a file system without locks
+            pass
         yield
+
+
+def part_of(path: Path) -> Path:
+    """Return the temporary name of a file that is being written."""
+    return path.with_name(path.name + ".part")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -54,20 +64,81 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         CheckpointError: The disk is full or refuses; what stood at ``path`` before is untouched.
     """
-    part = path.with_name(path.name + ".part")
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files under temporary names, flush them to the disk, and rename them in their order.
+
+    None is renamed before all are on the disk, so one without room for all of them changes nothing. Each
+    name is on the disk before the next changes: whoever finds a file there finds those before it, too.
+
+    Raises:
+        CheckpointError: The disk is full or refuses.
+    """
+    parts = {path: part_of(path) for path in files}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        for path, data in files.items():
+            make_folder(path.parent)
+            with parts[path].open("wb") as file:
+                file.write(data)
+                flush(file)
+        for path, part in parts.items():
+            os.replace(part, path)
+            flush_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        for part in parts.values():
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot write `{path}`: {error.strerror}", "what was saved there before is still whole"
         ) from None
+
+
+def flush(file: BinaryIO) -> None:
+    """Have what was written to a file survive a power failure."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power failure; where folders cannot be flushed, do nothing."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows, or a folder that may be written but not listed
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_files(folder: Path) -> None:
+    """Have the files in a folder survive a power failure, and their names."""
+    for path in folder.iterdir():
+        with path.open("r+b") as file:
+            flush(file)
+    flush_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those that it lies in, all of which survive a power failure."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        flush_folder(path.parent)
+
+
+def stamp(path: Path) -> tuple[int, ...] | None:
+    """Return what is another when a file has been replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextmanager
@@ -80,12 +151,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         TextError: It cannot be written.
     """
     plain = path.is_file() or not exists(path)
-    part = path.with_name(path.name + ".part") if plain else path
+    part = part_of(path) if plain else path
     try:
         with part.open("wb") as file:
             yield file
+            if plain:
+                flush(file)
         if plain:
             os.replace(part, path)
+            flush_folder(path.parent)
     except BaseException as error:
         if plain:
             with suppress(OSError):

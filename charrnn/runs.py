@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charrnn import __version__
 from charrnn.config import Config
 from charrnn.errors import CharrnnError, CheckpointError, RunError
-from charrnn.files import exists, write_atomically
+from charrnn.files import exists, write_atomically, write_together
 from charrnn.text.corpus import Corpus, load_corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits
@@ -61,6 +62,14 @@ class Checkpoint:
         return self.location.stem if self.location == self.path else self.location.name
 
 
+class Record(NamedTuple):
+    """What a run trains on and with: settings, symbols, text."""
+
+    config: Config
+    vocabulary: Vocabulary
+    corpus: dict[str, Any]
+
+
 def location_of(model: Path) -> Path:
     """Return what names the run of a model file to every command."""
     if model == DEMO:
@@ -93,6 +102,23 @@ def find_checkpoint(run: str | Path | None = None, *, last: bool = False) -> Pat
             f"`{empty[0]}` has no checkpoint in it", "a run directory holds `best/model.safetensors`"
         )
     raise RunError(f"there is no run `{run}`", "`charrnn runs list` shows those below `runs/`")
+
+
+def find_run(run: str | Path) -> Path:
+    """Return the run directory that a user means to continue.
+
+    Raises:
+        RunError: There is no such run, it has nothing to continue from, or it is a single file.
+    """
+    for folder in (Path(run), RUNS / run):
+        if exists(folder / "last" / TRAINER):
+            return folder
+    path = find_checkpoint(run, last=True)
+    if path.name != MODEL or path.parent.name != "last":
+        raise RunError(
+            f"`{run}` is not a run directory", "only a whole run can be continued, not a single file"
+        )
+    return path.parent.parent
 
 
 def _checkpoint_in(path: Path, last: bool) -> Path | None:
@@ -160,18 +186,35 @@ def _what_blocks(folder: Path) -> str | None:
 
 
 def _is_free(folder: Path) -> bool:
-    return not any(exists(folder / which / MODEL) for which in ("best", "last"))
+    return not any(exists(folder / name) for name in (f"best/{MODEL}", f"last/{MODEL}", f"last/{TRAINER}"))
 
 
-def start_directory(folder: Path, config: Config, vocabulary: Vocabulary, corpus: Mapping[str, Any]) -> None:
-    """Write the resolved config and the vocabulary.
+def start_directory(
+    folder: Path,
+    config: Config,
+    vocabulary: Vocabulary,
+    corpus: Mapping[str, Any],
+    checkpoint: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write the resolved config, the vocabulary and the first checkpoint, all of them or none.
+
+    Args:
+        folder: The run directory.
+        config: Its settings.
+        vocabulary: Its symbols.
+        corpus: What is trained on.
+        checkpoint: Files by their names in the directory; the first comes before all others.
 
     Raises:
         CheckpointError: The disk is full or refuses.
     """
     record = {"format": FORMAT, "config": config.to_json(), "corpus": corpus}
-    write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
-    write_atomically(folder / "vocabulary.json", json.dumps(vocabulary.to_json()).encode())
+    files = {
+        **(checkpoint or {}),
+        "config.json": json.dumps(record, indent=1).encode(),
+        "vocabulary.json": json.dumps(vocabulary.to_json()).encode(),
+    }
+    write_together({folder / name: data for name, data in files.items()})
 
 
 def save_model(
@@ -187,23 +230,42 @@ def save_model(
     Raises:
         CheckpointError: The disk is full or refuses; the file that was there before is untouched.
     """
-    header = {
+    write_atomically(path, model_bytes(network, config, vocabulary, corpus, progress))
+
+
+def model_bytes(
+    network: Network,
+    config: Config,
+    vocabulary: Vocabulary,
+    corpus: Mapping[str, Any],
+    progress: Mapping[str, Any],
+) -> bytes:
+    """Return the content of a model file."""
+    return tensor_bytes(network.state_dict(), header_of(config, vocabulary, corpus) | {"progress": progress})
+
+
+def header_of(config: Config, vocabulary: Vocabulary, corpus: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every file of a run says about what it is."""
+    return {
         "format": FORMAT,
         "charrnn": __version__,
         "config": config.to_json(),
         "vocabulary": vocabulary.to_json(),
         "corpus": corpus,
-        "progress": progress,
     }
-    save_tensors(path, network.state_dict(), header)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write named tensors and a JSON header as one safetensors file."""
+    write_atomically(path, tensor_bytes(tensors, header))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """Return the content of a safetensors file with named tensors and a JSON header."""
     from safetensors.torch import save
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(contiguous, metadata={"charrnn": json.dumps(header)}))
+    return save(contiguous, metadata={"charrnn": json.dumps(header)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -254,16 +316,44 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: The file is missing, damaged, foreign, or its parts do not fit together.
     """
     tensors, header = load_tensors(path)
+    with _understood(path):
+        record, progress = _record(header), dict(header["progress"])
+        network = build_network(record.config, len(record.vocabulary), tensors)
+    return Checkpoint(path, network, *record, progress)
+
+
+def load_record(folder: Path) -> Record:
+    """Return what a run that goes on trains on and with.
+
+    That stands in ``trainer.safetensors``, beside the state that it belongs to; in runs of earlier versions
+    in the model, which is never of another run there.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or foreign.
+    """
+    model, trainer = folder / "last" / MODEL, folder / "last" / TRAINER
+    beside = load_checkpoint(model) if exists(model) else None
+    header = read_header(trainer)
+    if beside is not None and "config" not in header:
+        return Record(beside.config, beside.vocabulary, beside.corpus)
+    with _understood(trainer):
+        return _record(header)
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Turn whatever a header that cannot be causes into an error that names the file."""
     try:
-        config = Config.from_json(_todays_names(header["config"], header["format"]))
-        vocabulary = Vocabulary.from_json(header["vocabulary"])
-        corpus, progress = _checked_record(header["corpus"]), dict(header["progress"])
-        network = build_network(config, len(vocabulary), tensors)
+        yield
     except CharrnnError as error:
         raise CheckpointError(f"`{path}` cannot be loaded: {error.message}", error.hint) from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CheckpointError(f"`{path}` has a header that charrnn cannot read") from None
-    return Checkpoint(path, network, config, vocabulary, corpus, progress)
+
+
+def _record(header: Mapping[str, Any]) -> Record:
+    config = Config.from_json(_todays_names(header["config"], header["format"]))
+    return Record(config, Vocabulary.from_json(header["vocabulary"]), _checked_record(header["corpus"]))
 
 
 def _todays_names(config: Mapping[str, Any], number: int) -> Mapping[str, Any]:
@@ -325,7 +415,7 @@ def build_network(config: Config, vocab_size: int, tensors: Mapping[str, Tensor]
     return network.eval()
 
 
-def find_corpus(checkpoint: Checkpoint) -> Corpus | None:
+def find_corpus(checkpoint: Checkpoint | Record) -> Corpus | None:
     """Return the text a run was trained on, from the cache or read again; None if it is gone or changed."""
     record = checkpoint.corpus
     cached = load_corpus(str(record.get("key", "")))

@@ -140,10 +140,17 @@ TRAIN = cases(
     (["--resume", "no-checkpoint"], "`no-checkpoint` has no checkpoint", "run directory"),
     (["--resume", "cut-run"], "`cut-run` has no checkpoint", "run directory"),
     (["--resume", "runs/mine/best"], "is not a run directory", "single file"),
-    (["--resume", "mine", "--steps", "9"], "`--resume` takes", "charrnn train --resume mine"),
-    (["text.txt", "--resume", "mine"], "`--resume` takes", "charrnn train --resume mine"),
-    (["--resume", "mine", "--set", "model.dropout=0"], "`--resume` takes", "--resume mine"),
-    (["--resume", "mine", "--overwrite"], "`--resume` takes", "--resume mine"),
+    (["--resume", "mine", "--hidden-size", "9"], "`model.hidden_size` is `8` in this run", "what can change"),
+    (["--resume", "mine", "--set", "model.dropout=.9"], "`model.dropout` is", "epochs, steps, minutes"),
+    (["--resume", "mine", "--optimizer", "sgd"], "`muon` in this run and cannot become `sgd`", "what can"),
+    (["--resume", "mine", "--symbols", "bytes"], "`text.symbols` is `chars` in this run", "what can change"),
+    (["--resume", "mine", "--steps", "none"], "the run would have no end", "--epochs"),
+    (["--resume", "mine", "--steps", "0"], "`training.steps` is `0`", None),
+    (["--resume", "mine", "--learning-rate", "nan"], "`training.learning_rate` is `nan`", None),
+    (["text.txt", "--resume", "mine"], "`text.txt` has no place beside it", "charrnn train --resume mine"),
+    (["--resume", "mine", "--overwrite"], "`--overwrite` has no place", "charrnn train --resume mine"),
+    (["--resume", "mine", "--run", "x"], "`--run` has no place", "charrnn train --resume mine"),
+    (["--resume", "mine", "--preset", "tiny"], "`--preset` has no place", "charrnn train --resume mine"),
     (["--resume", "mine", "--device", "cudo"], "unknown device `cudo`", "cuda"),
 )
 
@@ -428,12 +435,12 @@ def test_good_commands_succeed_where_the_bad_ones_fail():
 
 
 def test_a_network_that_does_not_fit_into_memory_is_one_error(monkeypatch):
-    import charrnn.training.job as job
+    import charrnn.training.trainer as trainer
 
     def full(*_, **__):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    monkeypatch.setattr(job, "new_network", full)
+    monkeypatch.setattr(trainer, "new_network", full)
     result = CliRunner().invoke(app, ["train", "text.txt", "--steps", "1", "--run", "huge"])
     assert result.exit_code == 1
     assert result.stderr.startswith("error: there is not enough memory") and "hint: " in result.stderr

@@ -319,6 +319,8 @@ def make_old(path: Path, optimizer: str) -> None:
     """Turn a file into what a program of format 1 wrote."""
     tensors, header = load_tensors(path)
     header = json.loads(json.dumps(header)) | {"format": 1}
+    if path.name == TRAINER:  # then, it held no settings
+        header = {name: header[name] for name in ("format", "counters")}
     if "config" in header:
         training = header["config"]["training"]
         training["weight_decay"] += training.pop("l2")

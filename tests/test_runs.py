@@ -19,7 +19,7 @@ from safetensors.torch import save
 from charrnn import files
 from charrnn.config import CELLS, Config, ModelConfig
 from charrnn.errors import CheckpointError, RunError
-from charrnn.files import write_atomically
+from charrnn.files import write_atomically, write_together
 from charrnn.model.network import new_network
 from charrnn.runs import (
     FORMAT,
@@ -577,7 +577,73 @@ def test_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
     monkeypatch.setattr(files.os, "replace", lambda a, b: (calls.append("replace"), rename(a, b)))
     write_atomically(tmp_path / "file", b"data")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]  # the file, then its name in the folder
+
+
+def test_files_that_belong_together_are_all_on_the_disk_before_any_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (calls.append(b.name), rename(a, b)))
+    (tmp_path / "b").write_bytes(b"old")
+    write_together({tmp_path / "b": b"1", tmp_path / "a": b"2"})
+    assert calls == ["fsync", "fsync", "b", "fsync", "a", "fsync"]
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()) == (b"2", b"1")
+
+
+def test_without_room_for_all_of_them_no_file_changes(tmp_path, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def full_at_the_second(fd):
+        calls.append(fd)
+        full() if len(calls) == 2 else fsync(fd)
+
+    monkeypatch.setattr(files.os, "fsync", full_at_the_second)
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(CheckpointError, match="No space left"):
+        write_together({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_new_folders_are_flushed_into_those_they_lie_in(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(files, "flush_folder", flushed.append)
+    files.make_folder(tmp_path / "a" / "b")
+    files.make_folder(tmp_path / "a" / "b")
+    assert flushed == [tmp_path, tmp_path / "a"] and (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_file_system_that_cannot_flush_folders_is_no_error(tmp_path, monkeypatch):
+    def cannot(fd):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(files.os, "fsync", cannot)
+    files.flush_folder(tmp_path)
+    files.flush_folder(tmp_path / "missing")
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.flush_folder(tmp_path)
+
+
+def test_a_file_system_without_locks_is_no_error(tmp_path, monkeypatch):
+    import fcntl
+
+    def none(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with files.locked(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_file_made_for_the_user_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    calls = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (calls.append("replace"), rename(a, b)))
+    with files.replacing(tmp_path / "out") as file:
+        file.write(b"data")
+    assert calls == ["fsync", "replace", "fsync"] and (tmp_path / "out").read_bytes() == b"data"
 
 
 def test_tensors_that_share_memory_are_written_apart():

@@ -13,10 +13,18 @@ import time
 
 import pytest
 import torch
-from small_runs import SMALL, assert_resumes_exactly, files_equal, losses, run_events, write_words
+from small_runs import (
+    SMALL,
+    assert_resumes_exactly,
+    files_equal,
+    interrupted,
+    losses,
+    run_events,
+    write_words,
+)
 
 import charrnn
-from charrnn.config import CELLS
+from charrnn.config import CELLS, OPTIMIZERS, build_config, declaration, setting_names
 from charrnn.errors import CheckpointError, ConfigError, RunError, TrainingError
 from charrnn.events import (
     CheckpointEvent,
@@ -28,9 +36,13 @@ from charrnn.events import (
     StepEvent,
 )
 from charrnn.model.network import Network
+from charrnn.registry import Registry
 from charrnn.runs import find_checkpoint, load_checkpoint, load_tensors
 from charrnn.training import start
+from charrnn.training.changes import MAY_CHANGE, changed_config
 from charrnn.training.log import EventLog
+
+END = EndEvent(1, "x", 1.0, 1.0, 1.0, 1, None, None, "steps")
 
 
 @pytest.fixture
@@ -177,6 +189,102 @@ def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(text, t
     load_checkpoint(find_checkpoint(tmp_path / "run"))
 
 
+@pytest.mark.parametrize("averaging", ["none", "ema"])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_an_absurd_rate_is_divergence_whatever_the_optimizer(text, tmp_path, optimizer, averaging):
+    settings = {"training.optimizer": optimizer, "training.learning_rate": 1e38, "training.steps": 15}
+    with pytest.raises(TrainingError, match="diverged") as caught:
+        run_events(text, tmp_path / "run", **settings, **{"training.averaging": averaging})
+    advised = float(caught.value.hint.split("--learning-rate ")[1].rstrip("`"))
+    assert advised == pytest.approx(OPTIMIZERS[optimizer].rate(12), rel=0.5)
+    for name in ("best/model.safetensors", "last/model.safetensors"):
+        load_checkpoint(find_checkpoint(tmp_path / "run" / name))
+    assert [line for line in losses(tmp_path / "run") if not math.isfinite(line[2])] == []
+
+
+def test_a_weight_that_no_look_has_met_is_never_saved_when_it_is_not_finite(text, tmp_path):
+    """The row of a symbol that the validation split lacks plays no part in its loss."""
+    trainer = start.start([text], run=str(tmp_path / "run"), settings=SMALL, device="cpu")
+    with pytest.raises(TrainingError, match="diverged"):
+        for event in trainer.events():
+            if isinstance(event, StepEvent) and event.step == 5:
+                with torch.no_grad():
+                    trainer.network.embedding.weight[1] = math.inf  # the escape's
+    for name in ("best/model.safetensors", "last/model.safetensors"):
+        load_checkpoint(find_checkpoint(tmp_path / "run" / name))
+
+
+# -- what may change ------------------------------------------------------------------------------
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget_and_logs_what_changed(text, tmp_path):
+    run_events(text, tmp_path / "run")
+    trainer = start.resume(str(tmp_path / "run"), settings={"training.steps": 60}, device="cpu")
+    events = list(trainer.events())
+    assert events[-1].stopped_by == "steps" and events[-1].step == 60
+    assert [e.step for e in events if isinstance(e, EvalEvent)] == [36, 48, 60]
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    changes = [line for line in logged if line["event"] == "change"]
+    assert changes == [
+        {"event": "change", "step": 30, "setting": "training.steps", "before": 30, "after": 60}
+    ]
+    assert load_checkpoint(find_checkpoint(tmp_path / "run", last=True)).config.training.steps == 60
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["training"]["steps"] == 60
+
+
+def test_a_change_is_on_the_disk_before_the_next_step(text, tmp_path):
+    interrupted(text, tmp_path / "run", 10)
+    changes = {"training.epochs": 0.4, "training.learning_rate": 0.001}
+    for event in start.resume(str(tmp_path / "run"), settings=changes, device="cpu").events():
+        if isinstance(event, CheckpointEvent):
+            break
+    again = start.resume(str(tmp_path / "run"), device="cpu")
+    training = again.job.config.training
+    assert (training.epochs, training.steps, training.learning_rate) == (0.4, None, 0.001)
+    assert again.counters.step == 10
+    list(again.events())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    found = {line["setting"]: line["after"] for line in lines if line["event"] == "change"}
+    assert found == {"training.epochs": 0.4, "training.steps": None, "training.learning_rate": 0.001}
+
+
+def test_settings_that_are_those_of_the_run_change_nothing(text, tmp_path):
+    run_events(text, tmp_path / "run")
+    same = {"training.steps": 30, "model.hidden_size": 12, "training.seed": 1}
+    assert [type(e) for e in start.resume(str(tmp_path / "run"), settings=same).events()] == [EndEvent]
+
+
+@pytest.mark.parametrize("name", sorted(set(setting_names()) - set(MAY_CHANGE)))
+def test_what_shapes_a_run_cannot_change(name):
+    config = build_config(values=SMALL)
+    section, key = name.split(".")
+    before = getattr(getattr(config, section), key)
+    with pytest.raises(ConfigError, match=f"`{name}` is `{before}` in this run and cannot become"):
+        changed_config(config, {name: another(name, before)})
+
+
+def another(name, before):
+    """Return a valid value of a setting that it does not have."""
+    kind, allowed = declaration(name)
+    if isinstance(allowed, Registry | tuple):
+        return next(value for value in allowed if value != before)
+    if isinstance(before, bool):
+        return not before
+    if kind is str:
+        return f"other-{before}"
+    whole = kind in (int, int | None)
+    return next(value for value in ((3, 7) if whole else (0.25, 0.5)) if value != before)
+
+
+def test_plateau_cannot_begin_without_a_validation_split(text, tmp_path):
+    run_events(text, tmp_path / "run", **{"text.val_fraction": 0})
+    with pytest.raises(ConfigError, match="plateau"):
+        start.resume(str(tmp_path / "run"), settings={"training.schedule": "plateau"}, device="cpu")
+
+
+# -- disks and processes --------------------------------------------------------------------------
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(text, tmp_path, monkeypatch):
     real, saved = os.replace, []
 
@@ -261,7 +369,31 @@ def test_a_full_disk_while_logging_is_one_error(tmp_path):
     log._file.close()
     log._file = Full()
     with pytest.raises(CheckpointError, match="cannot write"), log:
-        log.write(EndEvent(1, "x", 1.0, 1.0, 1.0, 1, None, None, "steps"))
+        log.write(END)
+
+
+def test_a_disk_that_fills_up_within_a_line_of_the_log_is_an_error_too(tmp_path):
+    """A write without a buffer then takes a part of the line, and says so by a number alone."""
+
+    class Filling:
+        def __init__(self):
+            self.taken = b""
+
+        def write(self, data):
+            if len(self.taken) == 30:
+                raise OSError(28, "No space left on device")
+            self.taken += data[:10]
+            return 10
+
+        def close(self):
+            pass
+
+    log = EventLog(tmp_path / "log.jsonl", 0)
+    log._file.close()
+    log._file = Filling()
+    with pytest.raises(CheckpointError, match="No space left"), log:
+        log.write(END)
+    assert log.size == 0
 
 
 def test_a_run_is_not_overwritten_unless_told(text, tmp_path):

@@ -102,7 +102,7 @@ def train(
     """Train a model on text.
 
     Sizes and rates that are not given are planned from the amount of text and the budget. Ctrl-C saves
-    the run; --resume continues it.
+    the run; --resume continues it, with another budget or rate if one is given.
 
     [dim]charrnn train corpus.txt --minutes 5 · charrnn train src/ --run a · charrnn train --resume a[/dim]
     """
@@ -134,12 +134,10 @@ def train(
 
     where = {"device": device, "precision": precision, "started": STARTED}
     if resume is not None:
-        if texts or settings or run or init_from or preset or config or overwrite:
-            raise ConfigError(
-                "`--resume` takes text, settings and budget from the run",
-                f"say only `charrnn train --resume {resume}`",
-            )
-        trainer = start.resume(resume, **where)
+        named = {"--run": run, "--overwrite": overwrite, "--init-from": init_from}
+        named |= {"--preset": preset, "--config": config}
+        _refuse_beside_resume(resume, [*(texts or []), *(flag for flag, value in named.items() if value)])
+        trainer = start.resume(resume, settings=settings, **where)
     else:
         trainer = start.start(
             texts or [],
@@ -155,6 +153,14 @@ def train(
         _show_plan(trainer, as_json)
         return
     _report(trainer, quiet, as_json)
+
+
+def _refuse_beside_resume(run: str, words: list[str]) -> None:
+    if words:
+        raise ConfigError(
+            f"`--resume` takes text and network from the run: `{words[0]}` has no place beside it",
+            f"`charrnn train --resume {run}`; another budget or learning rate may be given",
+        )
 
 
 def _settings(flags: dict[str, str | None], assignments: list[str]) -> dict[str, str]:

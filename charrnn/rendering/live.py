@@ -13,7 +13,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.events import EndEvent, EvalEvent, Event, NoticeEvent, PlanEvent, SampleEvent, StepEvent
+from charrnn.events import (
+    ChangeEvent,
+    EndEvent,
+    EvalEvent,
+    Event,
+    NoticeEvent,
+    PlanEvent,
+    SampleEvent,
+    StepEvent,
+)
 from charrnn.rendering.plan import plan_line
 from charrnn.rendering.text import sparkline, visible
 
@@ -87,7 +96,7 @@ class _View:
         self.progress.note(event)
         if isinstance(event, SampleEvent):
             self.sample = event.text
-        if isinstance(event, PlanEvent | EndEvent | NoticeEvent):
+        if isinstance(event, PlanEvent | EndEvent | NoticeEvent | ChangeEvent):
             live.console.print(Text(_sentence(event)))
         if isinstance(event, EndEvent):
             live.update(Text(""))
@@ -134,7 +143,7 @@ class _Lines:
 
     def show(self, event: Event) -> None:
         self.progress.note(event)
-        if isinstance(event, PlanEvent | EndEvent | NoticeEvent):
+        if isinstance(event, PlanEvent | EndEvent | NoticeEvent | ChangeEvent):
             self._print(_sentence(event))
         elif isinstance(event, EvalEvent):
             step = self.progress.step
@@ -156,10 +165,10 @@ class _Lines:
         self.shown = time.monotonic()
 
 
-def _sentence(event: PlanEvent | EndEvent | NoticeEvent) -> str:
+def _sentence(event: PlanEvent | EndEvent | NoticeEvent | ChangeEvent) -> str:
     if isinstance(event, PlanEvent):
         return plan_line(event)
-    if isinstance(event, NoticeEvent):
+    if isinstance(event, NoticeEvent | ChangeEvent):
         return f"note: {event.message}"
     best = "" if event.best_val_bpc is None else f", best val {event.best_val_bpc:.3f} bpc"
     return (

@@ -23,6 +23,7 @@ import numpy as np
 
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, TextError
+from charrnn.files import flush_files, flush_folder
 from charrnn.text.cache_dir import cache_dir, part_folder
 from charrnn.text.documents import Piece, document_splitter
 from charrnn.text.places import PlaceTable, batched
@@ -185,11 +186,13 @@ def _common_hash(digests: list[dict[str, Any]]) -> str:
 
 def _move(part: Path, target: Path) -> None:
     """Put a finished entry in its place; another process may have been faster."""
+    flush_files(part)
     try:
         os.replace(part, target)
     except OSError:
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
+    flush_folder(target.parent)
 
 
 def _write(part: Path, sources: list[Source], config: TextConfig, splitter: Splitter) -> str:

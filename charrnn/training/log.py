@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from charrnn.errors import CheckpointError
-from charrnn.events import Event
+from charrnn.events import EndEvent, Event
+from charrnn.files import flush_folder
 
 
 class EventLog:
@@ -21,8 +23,13 @@ class EventLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # unbuffered: what a full disk has refused must not be tried again when the file is closed
         self._file = self.path.open("ab", buffering=0)
-        self.size = min(keep_bytes, self._whole_lines())
-        self._file.truncate(self.size)
+        try:
+            flush_folder(self.path.parent)
+            self.size = min(keep_bytes, self._whole_lines())
+            self._file.truncate(self.size)
+        except BaseException:
+            self._file.close()
+            raise
 
     def _whole_lines(self) -> int:
         """Return the length of the file up to its last line end."""
@@ -30,8 +37,17 @@ class EventLog:
 
     def write(self, event: Event) -> None:
         line = json.dumps(event.to_json()).encode() + b"\n"
-        self._guard(lambda: self._file.write(line))
+        self._guard(lambda: self._write_whole(line))
         self.size += len(line)
+
+    def _write_whole(self, line: bytes) -> None:
+        """Write a line; a disk that fills up in the middle of it takes a part without an error."""
+        while line:
+            line = line[self._file.write(line) :]
+
+    def flush(self) -> None:
+        """Have all that was written survive a power failure."""
+        self._guard(lambda: os.fsync(self._file.fileno()))
 
     def _guard(self, action: Callable[[], object]) -> None:
         try:
@@ -46,3 +62,30 @@ class EventLog:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def ended(path: Path, log_bytes: int) -> bool:
+    """Return whether the end of a finished run stands in its log, or cannot be put there any more.
+
+    Args:
+        path: The log.
+        log_bytes: Its length when the last checkpoint was written.
+    """
+    try:
+        data = path.read_bytes()
+        *_, last = data.splitlines() or [b"{}"]
+        return len(data) < log_bytes or json.loads(last).get("event") == EndEvent.name
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # a line that is cut, say
+        return False
+
+
+def write_end(path: Path, log_bytes: int, event: EndEvent) -> None:
+    """Write the end of a run whose process was killed between its last checkpoint and that.
+
+    Raises:
+        CheckpointError: The disk is full or refuses.
+    """
+    with EventLog(path, log_bytes) as log:
+        log.write(event)

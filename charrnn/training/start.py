@@ -11,11 +11,22 @@ from typing import Any
 from charrnn.config import Config, build_config
 from charrnn.devices import resolve_device, resolve_precision
 from charrnn.errors import CheckpointError, RunError
-from charrnn.runs import MODEL, Checkpoint, find_checkpoint, find_corpus, load_checkpoint, new_run_directory
+from charrnn.files import stamp
+from charrnn.runs import (
+    TRAINER,
+    Checkpoint,
+    find_checkpoint,
+    find_corpus,
+    find_run,
+    load_checkpoint,
+    load_record,
+    new_run_directory,
+)
 from charrnn.text import corpora
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits, count_characters, make_splits
+from charrnn.training.changes import changed_config
 from charrnn.training.job import Job
 from charrnn.training.plan import check_validation, make_plan
 from charrnn.training.ridge import RidgeTrainer
@@ -47,7 +58,7 @@ def start(
         config_file: TOML with settings.
         init_from: A run whose weights to begin with.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` or ``fp32``; on CUDA ``tf32``, ``fp16`` or ``bf16`` too.
+        precision: ``auto`` (TF32 products on CUDA) or ``fp32``.
         started: ``time.monotonic()`` when the command began.
 
     Raises:
@@ -61,6 +72,7 @@ def start(
     where = resolve_device(device)
     number_format = resolve_precision(precision, where)
     folder = new_run_directory(run, _run_name(texts), overwrite)
+    found = stamp(folder / "last" / TRAINER)
     corpus = open_corpus(find_sources(texts), config.text)
     splits = make_splits(corpus, config.text.val_fraction, config.text.test_fraction)
     vocabulary = corpus.training_vocabulary(*splits.train)
@@ -72,41 +84,54 @@ def start(
     named = tuple(_absolute(text) for text in texts)
     job = Job(folder, config, corpus, splits, vocabulary, named, origin_of(base) if base is not None else ())
     initial = warm_network(base, config, vocabulary) if base is not None else None
-    return _trainer(config)(job, where, number_format, started, initial)
+    return _trainer(config)(job, where, number_format, started, initial, found)
 
 
 def resume(
-    run: str, *, device: str = "auto", precision: str = "auto", started: float | None = None
+    run: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    started: float | None = None,
 ) -> Trainer:
     """Return a trainer that continues a run with its own corpus, settings and budget.
+
+    Args:
+        run: A run directory or its name.
+        settings: Those of ``MAY_CHANGE`` that shall have other values from here on; a budget that is named
+            takes the place of all that the run had.
+        device: As for ``start``.
+        precision: As for ``start``.
+        started: As for ``start``.
 
     Raises:
         RunError: There is no such run, or its text cannot be found any more.
         CheckpointError: Its checkpoint is damaged.
+        ConfigError: A setting has no valid value, or cannot change.
     """
-    path = find_checkpoint(run, last=True)
-    if path.name != MODEL or path.parent.name != "last":
-        raise RunError(
-            f"`{run}` is not a run directory", "only a whole run can be continued, not a single file"
-        )
-    checkpoint = load_checkpoint(path)
-    corpus = find_corpus(checkpoint)
+    started = time.monotonic() if started is None else started
+    folder = find_run(run)
+    found = stamp(folder / "last" / TRAINER)
+    record = load_record(folder)
+    corpus = find_corpus(record)
     if corpus is None:
         raise RunError(
             f"the text of `{run}` cannot be found any more, or has changed", "train a new run on it"
         )
     try:
-        splits = Splits.from_json(checkpoint.corpus["splits"])
-        texts = tuple(checkpoint.corpus["texts"])
-        origin = tuple(checkpoint.corpus.get("init_from", ()))
+        splits = Splits.from_json(record.corpus["splits"])
+        texts = tuple(record.corpus["texts"])
+        origin = tuple(record.corpus.get("init_from", ()))
     except (KeyError, TypeError):
-        raise CheckpointError(f"`{path}` does not say what it was trained on") from None
+        raise CheckpointError(f"`{folder}` does not say what it was trained on") from None
+    config = changed_config(record.config, settings or {})
+    check_validation(config, splits)
     where = resolve_device(device)
-    job = Job(path.parent.parent, checkpoint.config, corpus, splits, checkpoint.vocabulary, texts, origin)
-    trainer = _trainer(job.config)(
-        job, where, resolve_precision(precision, where), time.monotonic() if started is None else started
-    )
-    trainer.resume()
+    job = Job(folder, config, corpus, splits, record.vocabulary, texts, origin)
+    precision = resolve_precision(precision, where)
+    trainer = _trainer(config)(job, where, precision, started, found=found)
+    trainer.resume(record.config)
     return trainer
 
 

@@ -11,9 +11,10 @@ from typing import NoReturn
 import numpy as np
 import torch
 
-from charrnn.config import AVERAGINGS, SCHEDULES
-from charrnn.errors import TrainingError
+from charrnn.config import AVERAGINGS, OPTIMIZERS, SCHEDULES, Config
+from charrnn.errors import RunError, TrainingError
 from charrnn.events import (
+    ChangeEvent,
     CheckpointEvent,
     EndEvent,
     EvalEvent,
@@ -23,20 +24,21 @@ from charrnn.events import (
     SampleEvent,
     StepEvent,
 )
-from charrnn.files import locked
-from charrnn.model.network import Network, NetworkState
+from charrnn.files import locked, stamp
+from charrnn.model.network import Network, NetworkState, new_network
 from charrnn.model.scoring import TextView, mean_nats
-from charrnn.runs import MODEL, TRAINER, save_model, start_directory
+from charrnn.runs import TRAINER, start_directory
 from charrnn.sampling import SamplingConfig, Speaker
 from charrnn.text.splits import count_characters
 from charrnn.text.streams import Streams
-from charrnn.training.feed import Window, make_feed
+from charrnn.training.changes import changes_of
 from charrnn.training.job import Job
 from charrnn.training.lengths import next_length, rate_factor, varies
-from charrnn.training.log import EventLog
+from charrnn.training.log import EventLog, ended, write_end
+from charrnn.training.saving import Snapshot, remove_leftovers, save_best, save_first, save_last
 from charrnn.training.schedules import warmed_up
-from charrnn.training.state import Counters, load_trainer, save_trainer
-from charrnn.training.trust import make_replay, make_step
+from charrnn.training.state import Counters, load_trainer
+from charrnn.training.step import Step
 
 REPORT_STEPS = 10
 """The loss is read, checked and reported every so many steps (and at each of the first ones)."""
@@ -46,6 +48,8 @@ SAVE_SECONDS = 60.0
 EVAL_SHARE = 0.05
 """With a time budget, the largest share of it that looks at the validation split may take."""
 SAMPLE_CHARS = 160
+HOPELESS = 1e4
+"""Nats per character from which on a network has diverged, although its loss may be finite still."""
 
 
 @dataclass
@@ -55,9 +59,10 @@ class Trainer:
     Args:
         job: What to train on and with.
         device: Where.
-        precision: ``fp32``; on CUDA ``auto``, ``tf32``, ``fp16`` or ``bf16`` too.
+        precision: ``tf32`` or ``fp32`` for the recurrent products; all else is fp32.
         started: ``time.monotonic()`` when the command began; the time budget counts from there.
         initial: Weights to begin with, instead of random ones.
+        found: The stamp of ``last/trainer.safetensors`` when the directory was chosen.
     """
 
     job: Job
@@ -65,23 +70,20 @@ class Trainer:
     precision: str = "fp32"
     started: float = field(default_factory=time.monotonic)
     initial: Network | None = None
+    found: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         config = self.job.config
-        network = self.initial or self.job.first_network()
+        network = self.initial or _first_network(self.job)
         self.network = network.to(self.device)
-        self.step = make_step(self.network, config.training, self.device, self.precision)
-        self.precision = self.step.path.precision
+        self.step = Step(self.network, config.training, self.device, self.precision)
         self.optimizer = self.step.optimizer
-        # an average takes every step's weights in, so it wants to see every step
-        self.replay = make_replay(self.step, REPORT_STEPS if config.training.averaging == "none" else 1)
         self.schedule = SCHEDULES[config.training.schedule]
         splits, training = self.job.splits, config.training
         self.table = self.job.corpus.id_table(self.job.vocabulary)
         self.streams = Streams(
             self.job.corpus.places, self.table, *splits.train, training.batch_size, training.seq_len
         )
-        self.feed = make_feed(self.streams, self.device)
         self.val = (
             TextView(self.job.corpus.places, self.table, *splits.val)
             if splits.val[1] > splits.val[0]
@@ -91,11 +93,13 @@ class Trainer:
         self.counters = Counters()
         self.average = AVERAGINGS[training.averaging](self.network, training, self.counters)
         self.state: NetworkState = self.network.initial_state(training.batch_size)
+        self._noise = torch.Generator(self.device)
         self._stop_reason = ""
         self._seconds_before = 0.0
         self._eval_seconds = 0.0
         self._slowest_eval = 0.0
         self._saved_at = 0.0
+        self._changes: tuple[ChangeEvent, ...] = ()
 
     def _limits(self) -> dict[str, int]:
         """Return the budgets that are counted in steps."""
@@ -105,18 +109,25 @@ class Trainer:
             limits["epochs"] = max(1, round(training.epochs * self.streams.num_windows))
         return limits
 
-    def resume(self) -> None:
+    def resume(self, before: Config | None = None) -> None:
         """Continue exactly where ``last/`` was written.
+
+        Args:
+            before: The settings it was written with, if others hold now; a finished run then goes on.
 
         Raises:
             CheckpointError: The checkpoint is damaged or belongs to another configuration.
         """
         path = self.job.folder / "last" / TRAINER
         training = self.job.config.training
-        parts = (self.network, self.optimizer, training, self.average, self.step.scaling)
+        parts = (self.network, self.optimizer, training, self.average)
         self.state, self.counters = load_trainer(path, *parts)
-        self.step.parts = self.counters.parts
-        self._seconds_before = self.counters.seconds
+        self._seconds_before = self._saved_at = self.counters.seconds
+        self._changes = changes_of(before or self.job.config, self.job.config, self.counters.step)
+        if self._changes:
+            self.counters.stopped_by = ""
+            # looks are counted over the budget, which may be a larger one now
+            self.counters.evals = min(self.counters.evals, self._evals_wanted())
 
     def request_stop(self, reason: str = "interrupted") -> None:
         """Ask to stop after the step in progress; everything is saved first."""
@@ -126,55 +137,75 @@ class Trainer:
         """Train until a budget is used up; yield what happens, and log it to ``log.jsonl``.
 
         Raises:
-            TrainingError: The loss is not finite any more; ``last/`` and ``best/`` are from before.
+            TrainingError: The loss is not finite or beyond hope; ``last/`` and ``best/`` are from before.
             CheckpointError: A checkpoint cannot be written; the one before is still whole.
+            RunError: Another process trains into the directory, or has meanwhile.
         """
         if self.counters.stopped_by not in ("", "interrupted"):
+            self._end_log()
             yield self._end_event(self.counters.seconds)
             return
         self.counters.stopped_by = ""
         with locked(self.job.folder):
+            if stamp(self.job.folder / "last" / TRAINER) != self.found:
+                raise RunError(
+                    f"another process has trained into `{self.job.folder}` meanwhile",
+                    f"`charrnn train --resume {self.job.folder}` continues what it left",
+                )
             yield from self._logged()
+
+    def _end_log(self) -> None:
+        """Write what a process that was killed after its last checkpoint still had to log."""
+        counters, path = self.counters, self.job.folder / "log.jsonl"
+        if not ended(path, counters.log_bytes):
+            with locked(self.job.folder):
+                write_end(path, counters.log_bytes, self._end_event(counters.seconds))
 
     def _logged(self) -> Iterator[Event]:
         """Yield what happens, write it to the log, and save what it says is saved."""
-        if self.counters.step == 0:
-            # what an overwritten run left is replaced file by file, so that a full disk leaves it whole
+        remove_leftovers(self.job.folder)
+        new = self.counters.step == 0
+        if new:
+            self.counters.log_bytes = 0
+            save_first(self.job, self._snapshot())
+        else:
             start_directory(self.job.folder, self.job.config, self.job.vocabulary, self.job.record)
-            self._save_best()
         with EventLog(self.job.folder / "log.jsonl", self.counters.log_bytes) as log:
             if log.size < self.counters.log_bytes:
                 yield NoticeEvent(self.counters.step, "`log.jsonl` has lost events since the last checkpoint")
             for event in self._run():
-                if isinstance(event, CheckpointEvent) and event.which == "last":
-                    # the log is cut back to here on resume, so this line comes after it
-                    self._save_last(log.size)
+                saves = isinstance(event, CheckpointEvent) and not new
+                new = new and not isinstance(event, CheckpointEvent)
+                stops = self.counters.stopped_by == "interrupted"
+                if saves and stops:  # on resume the log is cut back to here, as no whole run stops here
+                    self._save_last(log)
                 if not isinstance(event, PlanEvent | NoticeEvent):  # not part of what repeats exactly
                     log.write(event)
+                if saves and not stops:
+                    self._save_last(log)
                 yield event
 
     def _run(self) -> Iterator[Event]:
         yield self.plan_event()
-        yield from self._notices()
         if self.counters.step == 0:
             yield self._checkpoint("last")
         else:
             yield NoticeEvent(self.counters.step, f"continuing after step {self.counters.step:,}")
+        if self._changes:
+            yield from self._changes
+            yield self._checkpoint("last")
         while not (reason := self._finished()):
             report = self._train_step()
-            yield from self._notices()
             if report is not None:
                 yield report
             if self._eval_due():
                 yield from self._evaluate()
-                yield self._checkpoint("last")
                 yield SampleEvent(self.counters.step, self._sample())
+                yield self._checkpoint("last")
             elif self._elapsed() - self._saved_at > SAVE_SECONDS:
-                self._check_finite()
                 yield self._checkpoint("last")
         if self._evals_wanted() > self.counters.evals and reason != "interrupted":
             yield from self._evaluate()
-        self._check_finite()
         if self.counters.best_val_loss is None:  # nothing to choose by: the last is the best there is
             self._save_best()
         self.counters.stopped_by = reason
@@ -184,48 +215,25 @@ class Trainer:
     # -- one step -----------------------------------------------------------------------------
 
     def _train_step(self) -> StepEvent | None:
-        """Take a step; where steps are replayed, as many as nobody needs to look at."""
-        counters = self.counters
+        counters, training = self.counters, self.job.config.training
         begun = time.monotonic()
-        known = len(self.replay.recordings)
-        windows = self._next_windows()
-        loss, norm, after = self.replay(windows, self.state)
-        self._carry(after)
+        ids, targets = (torch.from_numpy(a).to(self.device) for a in self._read_window())
+        rate = self._learning_rate(ids.shape[1])
+        noise = self._noise.manual_seed(_mix(training.seed, counters.step))
+        loss, norm, self.state = self.step(ids, targets, self.state, noise, rate)
+        self._advance(ids.shape[1])
         self.average.after_step()
         event = None
-        if self._report_due():
-            event = self._step_event(loss.item(), windows[-1].rate, norm.item())
-        if counters.step > WARM_UP_STEPS and known == len(self.replay.recordings):
-            counters.trained_chars += sum(window.ids.numel() for window in windows)
+        if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
+            event = self._step_event(loss.item(), rate, norm.item())
+        if counters.step > WARM_UP_STEPS:
+            counters.trained_chars += ids.numel()
             counters.trained_seconds += time.monotonic() - begun
         return event
 
-    def _report_due(self) -> bool:
-        return self.counters.step <= REPORT_STEPS or self.counters.step % REPORT_STEPS == 0
-
-    def _next_windows(self) -> list[Window]:
-        """Read the windows of the next steps, of one shape, up to one after which something else happens."""
-        windows = [self._next_window()]
-        while len(windows) < self.replay.group and not (
-            self.counters.position == 0 or self._report_due() or self._finished() or self._eval_due()
-        ):
-            left = self.streams.row_length - self.counters.position
-            if min(self._next_length(), left) != windows[0].ids.shape[1]:
-                break
-            windows.append(self._next_window())
-        return windows
-
-    def _next_window(self) -> Window:
-        """Read the window of the next step, and count the step."""
-        counters, training = self.counters, self.job.config.training
-        ids, targets, inside = self.feed.read(counters.position, self._next_length())
-        rate = self._learning_rate(ids.shape[1])
-        window = Window(ids, targets, inside, _mix(training.seed, counters.step), rate)
-        self._advance(ids.shape[1])
-        return window
-
-    def _next_length(self) -> int:
-        return next_length(self.job.config.training, self.counters.step, self._progress())
+    def _read_window(self) -> tuple[np.ndarray, np.ndarray]:
+        length = next_length(self.job.config.training, self.counters.step, self._progress())
+        return self.streams.read(self.counters.position, length)
 
     def _learning_rate(self, length: int) -> float:
         training = self.job.config.training
@@ -235,17 +243,13 @@ class Trainer:
         return training.learning_rate * factor
 
     def _advance(self, length: int) -> None:
-        """Count a step, and the symbols that its window had."""
+        """Move on by the symbols that a window had; a new epoch begins from a state of zeros."""
         self.counters.step += 1
         self.counters.position += length
         if self.counters.position == self.streams.row_length:
             self.counters.position = 0
             self.counters.epoch += 1
-
-    def _carry(self, state: NetworkState) -> None:
-        """Keep the state for the next window; a new epoch begins from zeros."""
-        batch_size = self.job.config.training.batch_size
-        self.state = self.network.initial_state(batch_size) if self.counters.position == 0 else state
+            self.state = self.network.initial_state(self.job.config.training.batch_size)
 
     # -- budget -------------------------------------------------------------------------------
 
@@ -304,8 +308,8 @@ class Trainer:
         judged = self.average.judged.eval()
         extra = self.job.corpus.extra_nats(self.job.vocabulary)
         loss, chars = mean_nats(judged, self.val, extra)
-        if not math.isfinite(loss):
-            self._diverged()
+        if not loss < HOPELESS:
+            self._diverged(loss)
         counters = self.counters
         best = counters.best_val_loss is None or loss < counters.best_val_loss
         counters.evals, counters.last_val_loss = self._evals_wanted(), loss
@@ -320,48 +324,45 @@ class Trainer:
         self._slowest_eval = max(self._slowest_eval, spent)
         yield EvalEvent(counters.step, loss, loss / math.log(2), chars, best, self._elapsed())
 
-    def _check_finite(self) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
-            self._diverged()
-
-    def _diverged(self) -> NoReturn:
-        folder, rate = self.job.folder, self.job.config.training.learning_rate
+    def _diverged(self, loss: float = math.nan) -> NoReturn:
+        config = self.job.config
+        usual = OPTIMIZERS[config.training.optimizer].rate(config.model.hidden_size)
+        rate = min(config.training.learning_rate / 3, usual)
         raise TrainingError(
-            f"training diverged: the loss is not finite any more at step {self.counters.step}",
-            f"`{folder}` still holds the last good checkpoint; try `--learning-rate {rate / 3:.1g}`",
+            f"training diverged: the loss is {loss:.3g} at step {self.counters.step:,}",
+            f"`{self.job.folder}` still holds the last good checkpoint; try `--learning-rate {rate:.1g}`",
         )
 
     def _sample(self) -> str:
         speaker = Speaker(self.average.judged.eval(), self.job.vocabulary, SamplingConfig(temperature=0.8))
-        return "".join(speaker.characters("", SAMPLE_CHARS, self.job.config.training.seed))
+        with np.errstate(all="ignore"):  # of weights that are about to diverge
+            return "".join(speaker.characters("", SAMPLE_CHARS, self.job.config.training.seed))
 
     # -- saving -------------------------------------------------------------------------------
 
     def _save_best(self) -> None:
-        self._save_model("best")
+        save_best(self.job, self._snapshot())
 
-    def _save_last(self, log_bytes: int) -> None:
-        self.counters.log_bytes = log_bytes
-        self.counters.seconds = self._elapsed()
-        self.counters.parts = self.step.parts
-        self._save_model("last")
-        parts = (self.network, self.optimizer, self.state, self.counters, self.average.tensors())
-        save_trainer(self.job.folder / "last", *parts, self.step.scaling)
+    def _save_last(self, log: EventLog) -> None:
+        log.flush()  # first, as the state says how much of the log belongs to it
+        self.counters.log_bytes = log.size
+        save_last(self.job, self._snapshot())
         self._saved_at = self._elapsed()
 
-    def _save_model(self, which: str) -> None:
-        job, counters = self.job, self.counters
-        progress = {"step": counters.step, "epochs": self._epochs(), "seconds": self._elapsed()}
-        progress["val_loss"] = counters.best_val_loss if which == "best" else counters.last_val_loss
-        save_model(
-            job.folder / which / MODEL, self.average.judged, job.config, job.vocabulary, job.record, progress
-        )
+    def _snapshot(self) -> Snapshot:
+        """Return what is saved; what could not be loaded is not, such as a symbol that no look has met."""
+        for network in (self.network, self.average.judged):
+            if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+                self._diverged()
+        self.counters.seconds = self._elapsed()
+        parts = (self.network, self.average, self.optimizer, self.state, self.counters)
+        return Snapshot(*parts, self._epochs())
 
     # -- events -------------------------------------------------------------------------------
 
     def _step_event(self, loss: float, rate: float, norm: float) -> StepEvent:
-        if not math.isfinite(loss):
-            self._diverged()
+        if not loss < HOPELESS:
+            self._diverged(loss)
         step = self.counters.step
         return StepEvent(
             step,
@@ -376,11 +377,6 @@ class Trainer:
 
     def _chars_per_second(self) -> float:
         return self.counters.trained_chars / max(self.counters.trained_seconds, 1e-9)
-
-    def _notices(self) -> Iterator[NoticeEvent]:
-        """Yield what the step has to say, once."""
-        while self.step.notices:
-            yield NoticeEvent(self.counters.step, self.step.notices.pop(0))
 
     def _checkpoint(self, which: str) -> CheckpointEvent:
         return CheckpointEvent(self.counters.step, which, self._elapsed())
@@ -397,15 +393,8 @@ class Trainer:
             self.network.num_params,
             *chars,
             len(job.vocabulary),
-            self._where(),
+            f"{self.device.type} {self.precision}",
         )
-
-    def _where(self) -> str:
-        """Return device, precision and on CUDA how the layers run, for the plan's line."""
-        place, config = f"{self.device.type} {self.precision}", self.job.config
-        if self.device.type != "cuda":
-            return place
-        return f"{place} ({self.step.path.words(config.model.hidden_size, config.training.batch_size)})"
 
     def _end_event(self, seconds: float) -> EndEvent:
         best = self.counters.best_val_loss
@@ -420,6 +409,11 @@ class Trainer:
             None if best is None else best / math.log(2),
             self.counters.stopped_by,
         )
+
+
+def _first_network(job: Job) -> Network:
+    training = job.config.training
+    return new_network(job.config.model, len(job.vocabulary), training.seed, training.seq_len)
 
 
 def _mix(seed: int, step: int) -> int:

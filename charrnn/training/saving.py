@@ -1,0 +1,84 @@
+"""A run's files, written so that its process may die at any instant, and the power fail.
+
+``last/trainer.safetensors`` is what a run continues from, and all else can be made again from it. So it is
+the last file of a checkpoint and the first of a new run: whoever is killed before it leaves the run as it
+was, whoever is killed after it leaves one that goes on.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from charrnn.files import part_of, write_atomically
+from charrnn.model.network import Network, NetworkState
+from charrnn.runs import MODEL, TRAINER, header_of, model_bytes, start_directory
+from charrnn.training.averaging import NoAverage
+from charrnn.training.job import Job
+from charrnn.training.state import Counters, counters_bytes, save_trainer, trainer_bytes
+
+BEST, LAST, STATE, COUNTERS = f"best/{MODEL}", f"last/{MODEL}", f"last/{TRAINER}", "last/trainer.json"
+
+
+class Snapshot(NamedTuple):
+    """A trainer between two steps."""
+
+    network: Network
+    average: NoAverage
+    optimizer: torch.optim.Optimizer
+    state: NetworkState
+    counters: Counters
+    epochs: float
+
+
+def save_first(job: Job, now: Snapshot) -> None:
+    """Make a directory a new run's at once, or, where the disk has no room for it, not at all.
+
+    Raises:
+        CheckpointError: The disk is full or refuses; the run that was there before still is.
+    """
+    model = _model(job, now, "last")
+    files = {STATE: trainer_bytes(*_trainer_parts(job, now)), BEST: model, LAST: model}
+    files |= {COUNTERS: counters_bytes(now.counters)}
+    start_directory(job.folder, job.config, job.vocabulary, job.record, files)
+
+
+def save_last(job: Job, now: Snapshot) -> None:
+    """Write ``last/``.
+
+    Raises:
+        CheckpointError: The disk is full or refuses; the run goes on from the checkpoint before.
+    """
+    write_atomically(job.folder / LAST, _model(job, now, "last"))
+    save_trainer(job.folder / "last", *_trainer_parts(job, now))
+
+
+def save_best(job: Job, now: Snapshot) -> None:
+    """Write ``best/``.
+
+    Raises:
+        CheckpointError: The disk is full or refuses; the best one before is still whole.
+    """
+    write_atomically(job.folder / BEST, _model(job, now, "best"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while it saved left in a run directory."""
+    for name in (BEST, LAST, STATE, COUNTERS, "config.json", "vocabulary.json"):
+        with suppress(OSError):
+            part_of(folder / name).unlink(missing_ok=True)
+
+
+def _model(job: Job, now: Snapshot, which: str) -> bytes:
+    counters = now.counters
+    progress = {"step": counters.step, "epochs": now.epochs, "seconds": counters.seconds}
+    progress["val_loss"] = counters.best_val_loss if which == "best" else counters.last_val_loss
+    return model_bytes(now.average.judged, job.config, job.vocabulary, job.record, progress)
+
+
+def _trainer_parts(job: Job, now: Snapshot) -> tuple:
+    about = header_of(job.config, job.vocabulary, job.record)
+    return now.network, now.optimizer, now.state, now.counters, now.average.tensors(), about
