@@ -21,7 +21,15 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 RECORDS = ROOT / "benchmarks" / "records"
-PARTS = ("locks",)
+PARTS = (
+    "kills",
+    "power",
+    "faults",
+    "disks",
+    "locks",
+    "clock",
+    "resumes",
+)
 
 
 def main() -> None:

@@ -70,6 +70,9 @@ class Place:
         for _ in going.events():
             pass
 
+    def copy(self, name: str, other: str) -> None:
+        shutil.copytree(self.folder / name, self.folder / other)
+
     def remove(self, name: str) -> None:
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
@@ -132,34 +135,41 @@ def unloadable(run: Path) -> list[str]:
     return wrong
 
 
-def differences(whole: Path, cut: Path) -> list[str]:
-    """Return what two finished runs do not have in common, timings apart: weights, moments, counters, log."""
+def differences(whole: Path, cut: Path, timings: bool = False) -> list[str]:
+    """Return what two finished runs do not have in common: weights, moments, counters, log, files.
+
+    Args:
+        whole: A run.
+        cut: Another, which must equal it.
+        timings: Whether they have the same clock, too.
+    """
+    ignored = {"run"} if timings else TIMINGS
     found = []
     for name in MODELS:
         (a, head_a), (b, head_b) = load_tensors(whole / name), load_tensors(cut / name)
         if a.keys() != b.keys() or not all(torch.equal(a[key], b[key]) for key in a):
             found.append(f"{name}: other tensors")
-        if timeless(head_a) != timeless(head_b):
+        if without(head_a, ignored) != without(head_b, ignored):
             found.append(f"{name}: another header")
     for name in ("config.json", "vocabulary.json", "last/trainer.json"):
-        if timeless(json.loads((whole / name).read_bytes())) != timeless(
-            json.loads((cut / name).read_bytes())
-        ):
+        first, second = (without(json.loads((run / name).read_bytes()), ignored) for run in (whole, cut))
+        if first != second:
             found.append(f"{name} differs")
-    if log(whole) != log(cut):
-        found.append(f"log.jsonl: {len(log(cut))} events, or others than the {len(log(whole))} wanted")
-    files = [sorted(str(p.relative_to(run)) for p in run.rglob("*")) for run in (whole, cut)]
+    logs = [[without(json.loads(line), ignored) for line in lines_of(run)] for run in (whole, cut)]
+    if logs[0] != logs[1]:
+        found.append(f"log.jsonl: {len(logs[1])} events, or others than the {len(logs[0])} wanted")
+    files = [sorted(str(path.relative_to(run)) for path in run.rglob("*")) for run in (whole, cut)]
     if files[0] != files[1]:
         found.append(f"other files: {sorted(set(files[0]) ^ set(files[1]))}")
     return found
 
 
-def log(run: Path) -> list[Any]:
-    return [timeless(json.loads(line)) for line in (run / "log.jsonl").read_bytes().splitlines()]
+def lines_of(run: Path) -> list[bytes]:
+    return (run / "log.jsonl").read_bytes().splitlines()
 
 
-def timeless(value: Any) -> Any:
-    """Return JSON without the timings in it."""
+def without(value: Any, names: set[str]) -> Any:
+    """Return JSON without what some names stand for."""
     if isinstance(value, dict):
-        return {key: timeless(part) for key, part in value.items() if key not in TIMINGS}
+        return {key: without(part, names) for key, part in value.items() if key not in names}
     return value
