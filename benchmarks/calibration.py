@@ -32,16 +32,16 @@ import torch
 from quality import ROOT, machine
 
 from charrnn.config import ModelConfig, TextConfig
-from charrnn.inspection import neurons, report
+from charrnn.inspection import neurons, report, untrained
 from charrnn.inspection.figures import Measures
 from charrnn.inspection.findings import Findings
 from charrnn.inspection.hypotheses import for_kind, profile_text
-from charrnn.inspection.measures import Series
+from charrnn.inspection.measures import Labels, Series, Setting
 from charrnn.inspection.neurons import Question, find_neurons
 from charrnn.inspection.pieces import Piece, cut_pieces
 from charrnn.inspection.record import Recorded, Recorder, all_neurons
-from charrnn.inspection.scores import pearson, within_groups
-from charrnn.inspection.subject import Subject
+from charrnn.inspection.subject import TWINS, Subject
+from charrnn.inspection.sums import GroupSums, correlation, products
 from charrnn.inspection.verdicts import Q
 from charrnn.model.network import Network
 from charrnn.runs import find_checkpoint, load_checkpoint
@@ -84,7 +84,8 @@ class Remembering(Recorder):
         columns = [everything.index(neuron) for neuron in self.neurons]
         whole = len(columns) == len(everything)
         for window in windows:
-            yield window if whole else replace(window, values=window.values[..., columns])
+            chosen = [torch.cat(window.parts, dim=-1)[..., columns]]
+            yield window if whole else replace(window, parts=chosen)
 
 
 def main() -> None:
@@ -143,9 +144,10 @@ class Bench:
             first = self.seed * ATTEMPTS + number * count
             networks = [self._untrained(first + n) for n in range(count)]
             subject = self._subject(documents, networks[0], networks[0])
-            for turn, (network, twin) in enumerate(zip(networks, networks[1:] + networks[:1], strict=True)):
-                yield inspected(replace(subject, network=network, twin=twin), turn)
-                if network is not networks[0]:  # it is the last one's twin
+            for turn, network in enumerate(networks):
+                twin, *more = (networks[(turn + 1 + k) % count] for k in range(min(TWINS, count - 1)))
+                yield inspected(replace(subject, network=network, twin=twin, more_twins=more), turn)
+                if turn >= TWINS:  # the first are the last ones' twins
                     forget(network)
 
     def other_documents(self) -> Iterator[Findings]:
@@ -212,16 +214,31 @@ class Bench:
 
 def patch() -> None:
     """Leave out of an inspection what takes time and changes no verdict."""
-    neurons.Recorder = report.Recorder = Remembering
-    neurons.measure = few_figures
+    neurons.Recorder = report.Recorder = untrained.Recorder = Remembering
+    report.Tally = FewFigures
 
 
-def few_figures(chosen: Series, report: Series, kind: str, r_chosen: float) -> Measures:
-    """Measure what verdicts depend on; the arguments are those of ``measure``."""
-    a, y, char, _ = report.joined()
-    figures = dict.fromkeys(field.name for field in fields(Measures))
-    figures |= {"r": pearson(a, y), "r_within_char": within_groups(a, y, char)}
-    return Measures(**figures | {"prevalence": float((y > 0).mean())})
+class FewFigures:
+    """Counts what verdicts depend on; arguments and functions are those of ``Tally``."""
+
+    def __init__(self, kind: str, setting: Setting, labels: Labels, groups: tuple[int, int]) -> None:
+        self._shift = setting.shift, labels.mean
+        self._sums, self._on, self._chars = np.zeros(6), 0, GroupSums(groups[0])
+
+    def add(self, part: Series, char: np.ndarray, pair: np.ndarray) -> None:
+        """Add some pieces."""
+        a, y = part.joined()
+        self._on += int((y > 0).sum())
+        a, y = a.astype(np.float64) - self._shift[0], y - self._shift[1]
+        self._sums += products(a, y)
+        self._chars.add(a, y, char[~np.isnan(np.concatenate(list(part.y)))])
+
+    def measures(self) -> Measures:
+        """Return the figures, the others as None."""
+        figures = dict.fromkeys(field.name for field in fields(Measures))
+        figures["r"] = float(correlation(self._sums))
+        figures["r_within_char"] = self._chars.correlation(self._sums)
+        return Measures(**figures | {"prevalence": self._on / max(self._sums[0], 1)})
 
 
 def inspected(subject: Subject, turn: int) -> Findings:

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from charrnn.inspection.figures import Cause, Effect, Measures, Setting, Steering
+from charrnn.inspection.figures import Cause, Effect, Forgetting, Measures, Setting, Steering
 from charrnn.inspection.findings import VERDICTS, Card, Excerpt, Findings, Row
 from charrnn.rendering.neurons import MARKS, MEANING, print_findings
 
@@ -52,7 +52,16 @@ def row(hypothesis, verdict, r=0.81, **changes):
 
 
 ROWS = (
-    row("in_paren", "drives", cause=Cause(ALONE, GROUP), steering=STEERING, same_as=(("paren_depth", 0.95),)),
+    row(
+        "in_paren",
+        "drives",
+        cause=Cause(ALONE, GROUP),
+        steering=STEERING,
+        same_as=(("paren_depth", 0.95),),
+        r_partial=0.62,
+        given=("bracket_depth", "in_if_condition"),
+        forgetting=Forgetting(37.2, 0.1),
+    ),
     row("in_string", "used", -0.66, cause=Cause(ALONE), runners_up=(("L2.c7", -0.5), ("L1.c1", 0.31))),
     row(
         "column",
@@ -96,6 +105,7 @@ FINDINGS = Findings(
     pieces=128, split_by="documents", neurons_tested=320, hypotheses_tested=10, null_units=20,
     null_by="documents",
     float_error=1.2e-6, ablation="mean", from_training=0, rows=ROWS, cards=(CARD,),
+    twins=3,
 )  # fmt: skip
 VIEWS = {
     "board": FINDINGS,
@@ -137,6 +147,12 @@ def test_no_line_is_wider_than_the_terminal_and_colour_changes_no_cell(name, wid
     assert coloured[0] == coloured[1]
     widths = [list(map(cell_len, text.rstrip().splitlines())) for text in coloured]
     assert len(widths[1]) == len(widths[2])
+
+
+def test_what_is_never_forgotten_is_said_otherwise():
+    kept = replace(ROWS[0], forgetting=Forgetting(None, 0.83))
+    text = shown(replace(VIEWS["card"], cards=(replace(CARD, row=kept),)), 98, "plain")
+    assert "keeps .83 of a wrong past for 200 characters" in " ".join(text.split())
 
 
 def test_every_verdict_has_a_mark_and_a_meaning():

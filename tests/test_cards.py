@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planting import QUOTE
 
+from charrnn.inspection import passages as module
 from charrnn.inspection.cards import make_card
 from charrnn.inspection.findings import Row
+from charrnn.inspection.measures import Series, Setting
+from charrnn.inspection.passages import Passages
 from charrnn.inspection.pieces import Piece
 
 GOOD = Row(hypothesis="x", type="binary", r_untrained=0.1, neuron="L1.c0", r=0.6, verdict="tracks")
@@ -19,8 +21,7 @@ class FixedReport:
     """One neuron's activations, written by hand, over pieces with one hypothesis."""
 
     def __init__(self, values, labels):
-        self.column = {0: 0}
-        self.values = [np.asarray(v, np.float32)[:, None] for v in values]
+        self.values = [np.asarray(v, np.float32) for v in values]
         self.pieces = [
             Piece(
                 "x" * len(y), np.zeros(len(y), np.uint8), np.asarray(y, np.float32)[:, None], 0, n, 0, False
@@ -28,16 +29,23 @@ class FixedReport:
             for n, y in enumerate(labels)
         ]
 
-    def joined(self, row, hypothesis):
-        a = np.concatenate([v[:, 0] for v in self.values])
-        y = np.concatenate([part.labels[:, 0] for part in self.pieces])
-        scored = ~np.isnan(y)
-        return a[scored], y[scored], np.zeros(int(scored.sum()))
+    def passages(self, r=0.9, order=None):
+        """What stays of it once it was read, piece after piece."""
+        labels = [piece.labels[:, 0] for piece in self.pieces]
+        setting = Setting.of(Series(self.values, labels, range(len(labels))), "binary", r)
+        joined = np.concatenate(labels)
+        passages = Passages(0, True, setting, int((joined > 0).sum()), int((joined <= 0).sum()), (1, 77))
+        for number in order or range(len(labels)):
+            passages.add(number, self.pieces[number], self.values[number])
+        return passages
+
+    def joined(self):
+        a, y = np.concatenate(self.values), np.concatenate([piece.labels[:, 0] for piece in self.pieces])
+        return a[~np.isnan(y)], y[~np.isnan(y)]
 
 
 def card_of(report, r):
-    row = replace(GOOD, r=r, r_chosen=r)
-    return make_card(row, 0, 0, [0], np.array([[r]]), report, [QUOTE])
+    return make_card(replace(GOOD, r=r, r_chosen=r), report.passages(r), [("column", 0.2)])
 
 
 def on_and_off(number, length=400):
@@ -96,10 +104,49 @@ def test_a_neuron_that_is_very_much_off_where_it_should_be_does_not_fail():
 
 def test_figures_of_a_card():
     card = card_of(flag_report(), 0.9)
-    a, y, _ = flag_report().joined(0, 0)
+    a, y = flag_report().joined()
     assert card.mean_on == pytest.approx(a[y > 0].mean(), abs=1e-6)
     assert card.mean_off == pytest.approx(a[y == 0].mean(), abs=1e-6)
     assert card.quantiles == pytest.approx(np.quantile(a, (0.005, 0.05, 0.5, 0.95, 0.995)), abs=1e-6)
+
+
+def test_shares_of_activations():
+    on, off = card_of(flag_report(), 0.9).histogram
+    a, y = flag_report().joined()
+    for shares, own in ((on, a[y > 0]), (off, a[y <= 0])):
+        expected, _ = np.histogram(np.clip(own, -1, 1), 20, (-1, 1))
+        np.testing.assert_allclose(shares, expected / len(own))
+
+
+def same(one, other):
+    return (one.source, one.why, one.middle) == (other.source, other.why, other.middle) and np.array_equal(
+        one.values, other.values
+    )
+
+
+def test_the_order_in_which_pieces_end_does_not_matter():
+    ordered, other = flag_report().passages(), flag_report().passages(order=[2, 0, 3, 1])
+    assert all(same(*pair) for pair in zip(ordered.excerpts(), other.excerpts(), strict=True))
+    assert ordered.excerpts()[3].middle + int(ordered.excerpts()[3].source.split()[-1]) == 77 + 1
+
+
+def test_the_worst_failures_come_from_two_pieces():
+    report = flag_report()
+    report.values[2][250] = -5.0  # off where it should be ... but it is off there: label 0
+    report.pieces[2].labels[250] = 1.0
+    on, off, *_ = card_of(report, 0.9).excerpts
+    assert on.source.startswith("document 3, ")
+    assert off.source.startswith("document 2, ")
+
+
+def test_a_long_text_leaves_a_sample_of_even_density(monkeypatch):
+    monkeypatch.setattr(module, "KEPT", 50)
+    passages = flag_report().passages()
+    a, y, weight = passages.sample()
+    assert len(a) <= 2 * 51 and weight.sum() == pytest.approx(1600, abs=40)
+    assert (y > 0).sum() * weight[y > 0][0] == pytest.approx(400, abs=20)
+    whole = flag_report().joined()[0]
+    np.testing.assert_allclose(passages.quantiles((0.05, 0.5)), np.quantile(whole, (0.05, 0.5)), atol=0.03)
 
 
 def test_cutting_an_excerpt_keeps_its_middle():

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from charrnn.config import ModelConfig
 from charrnn.inspection import counter
-from charrnn.inspection.counter import best_neuron, counter_curve, straight_part
+from charrnn.inspection.choice import choose
+from charrnn.inspection.counter import Counting, counter_curves, straight_part
 from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.findings import Card
 from charrnn.inspection.hypotheses import TextProfile, get
@@ -55,6 +56,12 @@ def make_piece(number, chooses, length=700, symbols=SYMBOLS):
     labels = np.stack([np.zeros(length), COLUMN.label(text, PROFILE)], 1).astype(np.float32)
     labels[300:310] = np.nan
     return Piece(text, places, labels, 64, number, 0, chooses)
+
+
+def counter_curve(network, twin, table, pieces, column, hypothesis, neuron, untrained=None):
+    """The curve of one neuron, or None."""
+    wanted = [Counting(column, hypothesis, neuron, twin, untrained or Neuron(1, "h", 0))]
+    return next(iter(counter_curves(network, table, pieces, wanted)), None)
 
 
 PIECES = [make_piece(number, number % 2 == 0) for number in range(4)]
@@ -96,24 +103,21 @@ def test_the_curve_equals_a_slow_loop(cell):
     assert len(curve.mean) - 1 == int(np.percentile(labels[~np.isnan(labels)], 95))
 
 
-def test_the_twins_neuron_is_chosen_on_the_other_half():
-    network, twin = make_network(), make_network(seed=3)
-    neurons = all_neurons(twin, "c")
-    best = {}
-    for half in (True, False):
-        pieces = [piece for piece in PIECES if piece.chooses == half]
-        labels = np.concatenate([piece.labels[64:, 1] for piece in pieces])
-        values = np.concatenate([v[64:] for v in raw_values(Recorder(twin, TABLE, neurons), pieces)])
-        known = ~np.isnan(labels)
-        r = [abs(np.corrcoef(values[known, n], labels[known])[0, 1]) for n in range(len(neurons))]
-        best[half] = neurons[int(np.argmax(r))]
-        assert best_neuron(twin, TABLE, pieces, 1, "c") == best[half]
-    curve = counter_curve(network, twin, TABLE, PIECES, 1, COLUMN, Neuron(1, "c", 0))
-    assert curve.untrained == str(best[True])
-    values, _ = slow_curve(twin, best[True], 3)
-    assert curve.untrained_mean[3] == pytest.approx(np.mean(values[3]), abs=1e-5)
-    named = counter_curve(network, twin, TABLE, PIECES, 1, COLUMN, Neuron(1, "c", 0), Neuron(2, "c", 5))
-    assert named.untrained == "L2.c5"
+def test_several_curves_are_read_at_once():
+    network, twins = make_network(), [make_network(seed=3), make_network(seed=4)]
+    wanted = [
+        Counting(1, COLUMN, Neuron(1, "c", 0), twins[0], Neuron(2, "c", 5)),
+        Counting(1, QUOTE, Neuron(1, "c", 1), twins[0], Neuron(2, "c", 1)),
+        Counting(1, COLUMN, Neuron(2, "h", 3), twins[1], Neuron(1, "h", 2)),
+    ]
+    found = counter_curves(network, TABLE, PIECES, wanted)
+    assert [(curve.neuron, curve.untrained) for curve in found] == [("L1.c0", "L2.c5"), ("L2.h3", "L1.h2")]
+    for one, curve in zip((wanted[0], wanted[2]), found, strict=True):
+        alone = counter_curve(network, one.twin, TABLE, PIECES, 1, COLUMN, one.neuron, one.untrained)
+        for name in ("mean", "sd", "untrained_mean", "p_newline"):
+            np.testing.assert_allclose(getattr(curve, name), getattr(alone, name), atol=1e-6)
+        values, _ = slow_curve(one.twin, one.untrained, 3)
+        assert curve.untrained_mean[3] == pytest.approx(np.mean(values[3]), abs=1e-5)
 
 
 def test_long_texts_are_read_in_part(monkeypatch):
@@ -324,7 +328,9 @@ def test_the_first_card_shows_what_its_neuron_counts():
     found = find_neurons(subject, Question(neuron=Neuron(1, "h", 3), ablation=None))
     (card,) = found.cards
     assert card.counter.slope == pytest.approx(0.01, abs=1e-4)
-    assert card.counter.untrained == str(best_neuron(networks[1], TABLE, subject.half(True), 0, "h"))
+    twin = choose(Recorder(networks[1], TABLE, all_neurons(networks[1], "h")), subject.half(True))
+    assert card.counter.untrained == str(twin.neurons[twin.best(0, 1)[0]])
+    assert found.counters == (card.counter,)
     assert card.to_json()["counter"]["hypothesis"] == "column"
     console = Console(width=98, file=io.StringIO(), color_system=None, _environ={})
     print_findings(found, console)

@@ -143,7 +143,7 @@ def test_gates_that_are_exchanged_are_noticed_there_too(monkeypatch, as_on_a_dev
 
 def window_of(lengths, length=10, neurons=5):
     values = torch.randn(len(lengths), length, neurons, generator=torch.Generator().manual_seed(2))
-    return Recorded(list(range(len(lengths))), 20, np.array(lengths), values)
+    return Recorded(list(range(len(lengths))), 20, np.array(lengths), [values.transpose(0, 1)])
 
 
 @pytest.mark.parametrize("lengths", [[10, 10], [10, 7, 1, 0], [3]])

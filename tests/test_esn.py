@@ -192,9 +192,8 @@ def test_it_speaks_and_is_inspected_like_any_other(text, tmp_path):  # noqa: F81
     assert len(run.sample(50, prompt="the ")) == 50
     findings = run.inspect_neurons(texts=[text], hypotheses=("is_space",))
     assert findings.neurons_tested == 60 and abs(findings.rows[0].r) > 0.5
-    assert findings.rows[0].r_untrained == pytest.approx(
-        findings.rows[0].r, abs=1e-6
-    )  # nothing in a reservoir is learnt
+    # nothing in a reservoir is learnt: the twin of the same seed has the same neuron
+    assert abs(findings.rows[0].r_untrained) >= abs(findings.rows[0].r) - 1e-5
     json.dumps(findings.to_json())
 
 

@@ -92,7 +92,16 @@ def make_findings(asked=None, names=NAMES):
         SimpleNamespace(neuron=row["neuron"], runners_up=[(r["neuron"], r["r"]) for r in row["runners_up"]])
         for row in rows
     ]
-    to_json = lambda: data | {"rows": rows, "cards": [{"excerpts": []}]}  # noqa: E731
+    curve = {"neuron": names[1], "hypothesis": "column", "untrained": "L1.c1", "slope": -0.02, "flat": True}
+    curve |= {
+        "straight": [1, 3],
+        "chars": [9] * 5,
+        "mean": [0.1, None, -0.20004999, 0.3, 0.4],
+        "sd": [0.1] * 5,
+    }
+    curve |= {"untrained_mean": [0.0, 0.1, 0.2, 0.3, None], "p_newline": [0.0, 0.1, 0.5, 0.25, None]}
+    parts = {"rows": rows, "cards": [{"excerpts": []}], "counters": [curve]}
+    to_json = lambda: data | parts  # noqa: E731
     return SimpleNamespace(rows=plain, asked=asked, to_json=to_json)
 
 
@@ -645,6 +654,28 @@ def test_a_card_shows_failures_first(at):
     assert fails[0] and fails == sorted(fails, reverse=True)
     assert len(set(reasons[: sum(fails)])) == 2 and reasons[-1] == "a random place" and "works" in reasons
     assert browser.js("document.querySelectorAll('.histogram rect').length") == 80
+
+
+def test_curves_are_rounded_and_nothing_stays_nothing(page):
+    (curve,) = page.findings["counters"]
+    assert curve["mean"] == [0.1, None, -0.2, 0.3, 0.4] and curve["p_newline"][0] == 0.0
+
+
+@needs_chromium
+def test_the_card_of_a_counting_neuron_shows_its_curve(at, page):
+    browser = at("neuron=L1.c0&hypothesis=column&tab=card")
+    paths = browser.js("[...document.querySelectorAll('.counter path')].map((p) => p.getAttribute('d'))")
+    band, twin, mean = paths
+    x = [f"{100 * k}.0" for k in range(5)]
+    assert mean == f"M{x[0]} 49.5M{x[2]} 66.0L{x[3]} 38.5L{x[4]} 33.0"
+    assert twin == f"M{x[0]} 55.0L{x[1]} 49.5L{x[2]} 44.0L{x[3]} 38.5"
+    assert band.count("L") == 7 and band.endswith("Z")
+    heights = browser.js("[...document.querySelectorAll('.newline')].map((r) => +r.getAttribute('height'))")
+    assert heights == [0, pytest.approx(5.2), 26, 13, 0]
+    assert "−.020 a step, straight from 1 to 3, then flat" in browser.text("#card")
+    assert "dotted: untrained L1.c1" in browser.text("#card")
+    browser = at("neuron=L2.c3&hypothesis=in_quote&tab=card")
+    assert browser.js("document.querySelector('.counter') === null")
 
 
 @needs_chromium

@@ -7,9 +7,9 @@ import pytest
 from scipy.signal import lfilter
 from sklearn import metrics
 
-from charrnn.inspection import histograms, measures
+from charrnn.inspection import histograms, sums
 from charrnn.inspection.histograms import LEVELS, MAX_LEVELS, Histogram, quantile_edges
-from charrnn.inspection.measures import SHAPES, Series, effective_number, interval, latencies, measure
+from charrnn.inspection.measures import SHAPES, Labels, Series, Setting, Tally
 from charrnn.inspection.scores import pearson
 
 
@@ -17,16 +17,46 @@ def random_of(seed):
     return np.random.default_rng(seed)
 
 
-def series(a, y, chars=None, pieces=10):
+def series(a, y, pieces=10):
     """One half of a text: pieces of equal length, each a document."""
     a, y = np.asarray(a, np.float32), np.asarray(y, np.float32)
-    chars = np.zeros(len(a), np.int64) if chars is None else np.asarray(chars)
-    parts = [np.array_split(values, pieces) for values in (a, y, chars)]
-    return Series(*parts, documents=list(range(pieces)))
+    return Series(*(np.array_split(values, pieces) for values in (a, y)), documents=list(range(pieces)))
 
 
-def measured(chosen, report, kind="binary"):
-    return measure(chosen, report, kind, pearson(*chosen.joined()[:2]))
+def tally_of(chosen, report, kind="binary", groups=((), ())):
+    """A tally to which nothing was added yet; groups are numbers of characters and of pairs of them."""
+    setting = Setting.of(chosen, kind, pearson(*chosen.joined()))
+    return Tally(
+        kind, setting, Labels.of(report.y), tuple(int(np.max(group, initial=0)) + 1 for group in groups)
+    )
+
+
+def measured(chosen, report, kind="binary", groups=None):
+    """All figures of text that comes at once."""
+    groups = groups or (np.zeros(sum(map(len, report.a)), int),) * 2
+    tally = tally_of(chosen, report, kind, groups)
+    tally.add(report, *groups)
+    return tally.measures()
+
+
+def effective_number(half):
+    return measured(half, half).num_effective
+
+
+def latencies(half, sign):
+    switches = sums.Switches(sign)
+    for a, y in zip(half.a, half.y, strict=True):
+        switches.add(a, y)
+    return switches.latencies()
+
+
+def interval(half, draws=sums.DRAWS):
+    """The interval of r, whose sums come from one piece after the other."""
+    found = sums.DocumentSums()
+    for a, y, document in zip(half.a, half.y, half.documents, strict=True):
+        scored = ~np.isnan(y)
+        found.add(a[scored].astype(float), y[scored].astype(float), np.zeros(scored.sum(), int), [document])
+    return found.interval(draws)
 
 
 def detector(seed, prevalence, gain, length=40_000, sign=1):
@@ -287,9 +317,11 @@ def test_correlations_within_characters_and_bigrams_equal_a_slow_loop():
     y = (random.random(600) < 0.2 + 0.1 * (chars > 20_000) + 0.4 * (before > 20_000)).astype(np.float32)
     a = (y + random.normal(size=600) + chars / 13_000 + 2 * (before > 20_000)).astype(np.float32)
     scored = np.where(random.random(600) < 0.2, np.nan, y)
-    found = measured(series(a, scored, chars), series(a, scored, chars))
+    pairs = np.unique(np.stack([before, chars]), axis=1, return_inverse=True)[1].ravel()
+    groups = np.unique(chars, return_inverse=True)[1], pairs
+    found = measured(series(a, scored), series(a, scored), groups=groups)
     kept = ~np.isnan(scored)
-    a, y, chars, before = a[kept], y[kept], chars[kept].tolist(), np.maximum(before, 0)[kept].tolist()
+    a, y, chars, before = a[kept], y[kept], chars[kept].tolist(), before[kept].tolist()
     assert found.r_within_char == pytest.approx(slow_within(a, y, chars), abs=1e-6)
     pairs = list(zip(before, chars, strict=True))
     assert found.r_within_bigram == pytest.approx(slow_within(a, y, pairs), abs=1e-6)
@@ -342,7 +374,7 @@ def test_the_effective_number_says_how_much_a_correlation_scatters(keep):
         half = series(
             autoregressive(seed, length, keep), autoregressive(1_000 + seed, length, keep), pieces=1
         )
-        r.append(pearson(*half.joined()[:2]))
+        r.append(pearson(*half.joined()))
         number.append(effective_number(half))
     assert np.median(number) == pytest.approx(1 / np.var(r), rel=0.35)
     assert np.median(number) == pytest.approx(length * (1 - keep**2) / (1 + keep**2), rel=0.2)
@@ -384,9 +416,9 @@ def test_the_interval_is_that_of_a_slow_bootstrap_over_documents(monkeypatch):
 def test_pieces_of_one_document_are_drawn_together():
     a, y = detector(31, 0.3, 0.5, length=3_000)
     apart = series(a, y, pieces=12)
-    pairs = Series(apart.a, apart.y, apart.chars, [n // 2 for n in range(12)])
+    pairs = Series(apart.a, apart.y, [n // 2 for n in range(12)])
     np.testing.assert_allclose(interval(pairs), interval(series(a, y, pieces=6)))
-    few = Series(apart.a, apart.y, apart.chars, [n // 3 for n in range(12)])
+    few = Series(apart.a, apart.y, [n // 3 for n in range(12)])
     assert interval(few) == (None, None)
 
 
@@ -407,6 +439,34 @@ def test_the_figures_say_the_same_as_their_parts():
     found = measured(half, half)
     assert found.r == pytest.approx(np.corrcoef(a, y)[0, 1], abs=1e-6)
     assert found.r_low < found.r < found.r_high
-    assert (found.r_low, found.r_high) == interval(half)
-    assert found.num_effective == effective_number(half)
-    assert measures.DRAWS == 200
+    assert (found.r_low, found.r_high) == pytest.approx(interval(half, 200))
+
+
+@pytest.mark.parametrize("kind", ["binary", "count"])
+def test_text_that_comes_in_parts_gives_the_same_figures(kind):
+    random = random_of(35)
+    y = (random.random(6_000) < 0.3) * (1.0 if kind == "binary" else random.integers(1, 90, 6_000) * 1.0)
+    y[random.random(6_000) < 0.1] = np.nan
+    a = np.nan_to_num(y) + random.normal(size=6_000) + 50
+    groups = random.integers(0, 7, 6_000), random.integers(0, 30, 6_000)
+    half = series(a, y, pieces=12)
+    tally, begin = tally_of(half, half, kind, groups), 0
+    for part in (slice(0, 5), slice(5, 6), slice(6, 12)):
+        own = Series(half.a[part], half.y[part], [n // 2 for n in half.documents[part]])
+        end = begin + sum(map(len, own.a))
+        tally.add(own, *(group[begin:end] for group in groups))
+        begin = end
+    whole = measured(half, Series(half.a, half.y, [n // 2 for n in half.documents]), kind, groups)
+    one, other = tally.measures().to_json(), whole.to_json()
+    kept = [key for key, value in one.items() if isinstance(value, float)]
+    assert len(kept) >= 10 and [one[key] for key in kept] == pytest.approx([other[key] for key in kept])
+    assert {key: one[key] for key in one.keys() - kept} == {key: other[key] for key in one.keys() - kept}
+
+
+def test_figures_of_neurons_far_from_zero_keep_their_digits():
+    """Sums of squares are made about the mean, so that a saturated neuron's spread is not lost."""
+    y = ramps(36, 4_000)
+    a = (0.9999 - 1e-5 * np.abs(np.sin(y / 9))).astype(np.float32)
+    found = measured(series(a, y), series(a, y), "count")
+    assert found.r == pytest.approx(np.corrcoef(a.astype(float), y)[0, 1], abs=1e-4)
+    assert found.eta2 == pytest.approx(slow_eta2(a.astype(float) - 0.9999, np.minimum(y, 63)), abs=1e-4)

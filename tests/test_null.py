@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from scipy.signal import lfilter
 
+from charrnn import native
 from charrnn.inspection import null
 from charrnn.inspection.null import make_units, swap_null
 from charrnn.inspection.pieces import Piece
@@ -91,7 +92,7 @@ def test_p_equals_a_slow_loop_where_labels_are_missing(monkeypatch):
 
 
 def test_p_equals_a_slow_loop_for_many_hypotheses_and_without_some(monkeypatch):
-    a, y = weakly_related(6, hypotheses=2 * null.GROUP + 1)
+    a, y = weakly_related(6, hypotheses=17)
     chosen = [i % 4 if i % 3 else None for i in range(y.shape[2])]
     assert_equals_slow_loop(monkeypatch, a, y, chosen, swaps=40)
 
@@ -115,6 +116,36 @@ def test_the_largest_of_all_neurons_counts():
 def test_where_the_chosen_neuron_stands_does_not_matter():
     a, y = weakly_related(10, hypotheses=1)
     assert p_of(a, y[..., 0], 0) == p_of(a[..., ::-1].copy(), y[..., 0], 3)
+
+
+def native_variants():
+    handle = native.library() and native.ctypes.CDLL(str(native.LIBRARY))
+    return (
+        [native.Library(handle, name) for name in list(native.VARIANTS)[: handle.charrnn_best() + 1]]
+        if handle
+        else []
+    )
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("neurons", [1, 63, 64, 150])
+def test_the_native_sums_equal_those_of_torch(monkeypatch, neurons, missing):
+    variants = native_variants()
+    if not variants:
+        pytest.skip(f"no native library: {native.find()[1]}")
+    a, y = weakly_related(11, neurons=neurons, hypotheses=1)
+    a[..., -1] = 0.25  # never changes
+    if missing:
+        y[random_of(12).random(y.shape) < 0.3] = np.nan
+    orders = np.stack([random_of(seed).permutation(24) for seed in range(50)]).astype(np.int32)
+    (sums,) = null._pair_sums(tensor(a) - tensor(a).mean((0, 1)), y)
+    monkeypatch.setattr(null, "library", lambda: None)
+    expected = null.largest_correlations(sums, orders, neurons // 2)
+    assert neurons == 1 or expected[0].max() > 0.05
+    for variant in variants:
+        monkeypatch.setattr(null, "library", lambda found=variant: found)
+        for found, truth in zip(null.largest_correlations(sums, orders, neurons // 2), expected, strict=True):
+            np.testing.assert_allclose(found, truth, atol=1e-6)
 
 
 # nothing to find

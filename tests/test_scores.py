@@ -131,6 +131,17 @@ def test_moments_do_not_depend_on_the_batches():
     np.testing.assert_allclose(summed(a, y, (7,) * 300), summed(a, y, (3_000,)), atol=1e-5)
 
 
+def test_moments_of_neurons_that_come_in_parts():
+    a, y = some_activations_and_labels()
+    y[:400, 0], y[200:900, 1] = np.nan, np.nan
+    moments = Moments(5, 3)
+    for part in (slice(0, 250), slice(250, 3_000)):
+        before = torch.from_numpy(a[part].copy())
+        moments.add([before[:, :2], before[:, 2:]], torch.from_numpy(y[part]))
+        assert (before.numpy() == a[part]).all()  # the network goes on from it
+    np.testing.assert_allclose(moments.correlations(), expected_correlations(a, y), atol=1e-5)
+
+
 def test_neurons_and_labels_that_do_not_vary_correlate_with_nothing():
     a, y = some_activations_and_labels()
     a = np.concatenate([a, np.full((len(a), 3), [0.0, 1.0, -0.5], np.float32)], axis=1)

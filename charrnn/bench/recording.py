@@ -14,6 +14,7 @@ from charrnn.bench.stock import check_cell
 from charrnn.bench.timing import Spread, Task, measure
 from charrnn.bench.training import SECONDS, Shape
 from charrnn.config import ModelConfig, TextConfig
+from charrnn.inspection.choice import scored_labels
 from charrnn.inspection.hypotheses import for_kind, profile_text
 from charrnn.inspection.pieces import Piece, cut_pieces
 from charrnn.inspection.record import ROWS, WINDOW, Recorder, all_neurons
@@ -108,7 +109,7 @@ def bench_inspect(
     tasks = [
         Task("forward", lambda: _read(network, pieces, table), chars),
         Task("record", lambda: [None for _ in recorder.read(pieces)], chars),
-        Task("score", lambda: _score(recorded), chars),
+        Task("score", lambda: _score(recorded, len(recorder.neurons)), chars),
         matmul(),
     ]
     progress(f"timing {chars:,} characters")
@@ -151,22 +152,20 @@ def _parts(piece: Piece) -> list[Piece]:
     ]
 
 
-def _recorded(recorder: Recorder, pieces: Sequence[Piece]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return activations, (M, N), and labels, (M, Y), of every window."""
+def _recorded(recorder: Recorder, pieces: Sequence[Piece]) -> list[tuple[list[torch.Tensor], torch.Tensor]]:
+    """Return activations, layer by layer, (M, n), and labels, (M, Y), of every window."""
     windows = []
     for window in recorder.read(pieces):
-        labels = [
-            pieces[row].labels[window.begin : window.begin + length]
-            for row, length in zip(window.rows, window.length, strict=True)
-        ]
-        windows.append((window.values.flatten(0, 1), torch.from_numpy(np.concatenate(labels))))
+        labels = scored_labels(window, pieces)
+        parts = [part.flatten(0, 1) for part in window.parts]
+        windows.append((parts, torch.from_numpy(labels.reshape(len(parts[0]), -1))))
     return windows
 
 
-def _score(windows: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
-    moments = Moments(windows[0][0].shape[1], windows[0][1].shape[1])
-    for values, labels in windows:
-        moments.add(values, labels)
+def _score(windows: Sequence[tuple[list[torch.Tensor], torch.Tensor]], neurons: int) -> np.ndarray:
+    moments = Moments(neurons, windows[0][1].shape[1])
+    for parts, labels in windows:
+        moments.add(parts, labels)
     return moments.correlations()
 
 

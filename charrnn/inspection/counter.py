@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from charrnn.devices import to_device
+from charrnn.inspection.choice import scored_labels
 from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
-from charrnn.inspection.record import Recorded, Recorder, all_neurons, readout_neurons, readout_of
-from charrnn.inspection.scores import Moments
+from charrnn.inspection.record import Recorder, readout_neurons, readout_of
 from charrnn.model.network import Network
 from charrnn.text.vocabulary import ESCAPE
 
 PERCENTILE = 95
 """Values above this percentile of the hypothesis are left out: few characters have them."""
 MAX_VALUES = 400
-MAX_CHARS = 60_000
+MAX_CHARS = 24_000
 """Characters that are enough for a curve, about; more text is read evenly from the whole."""
 MIN_VALUES = 3
 """With fewer values there is nothing to be straight."""
@@ -30,70 +30,71 @@ MIN_GAIN = 0.01
 TYPES = ("count", "level")
 
 
-def counter_curve(
-    network: Network,
-    twin: Network,
-    table: np.ndarray,
-    pieces: Sequence[Piece],
-    column: int,
-    hypothesis: Hypothesis,
-    neuron: Neuron,
-    untrained: Neuron | None = None,
-) -> CounterCurve | None:
-    """Return the curve of a neuron over the half of the text that reports.
+@dataclass(frozen=True)
+class Counting:
+    """A neuron, and what it may count.
 
     Args:
-        network: The trained network.
-        twin: The same before training.
-        table: Place to id, (U,) int64.
-        pieces: Both halves.
         column: The hypothesis's column in the labels.
         hypothesis: What is counted.
         neuron: Whose curve.
-        untrained: The twin's best neuron if it is known; else it is chosen here.
+        twin: A network like its own before training.
+        untrained: That one's best neuron for the hypothesis.
+    """
 
-    Returns:
-        The curve, or None where the hypothesis counts nothing or the text has fewer than 3 values of it.
+    column: int
+    hypothesis: Hypothesis
+    neuron: Neuron
+    twin: Network
+    untrained: Neuron
+
+
+def counter_curves(
+    network: Network, table: np.ndarray, pieces: Sequence[Piece], wanted: Sequence[Counting]
+) -> tuple[CounterCurve, ...]:
+    """Return the curves of neurons over the half of the text that reports.
+
+    Args:
+        network: The trained network.
+        table: Place to id, (U,) int64.
+        pieces: Both halves.
+        wanted: The neurons; left out are those whose hypothesis counts nothing, or has fewer than 3 values.
     """
     reporting = _some([piece for piece in pieces if not piece.chooses])
-    top = _top(reporting, column) if hypothesis.type in TYPES else 0
-    if top + 1 < MIN_VALUES:
-        return None
-    if untrained is None:
-        choosing = _some([piece for piece in pieces if piece.chooses])
-        untrained = best_neuron(twin, table, choosing, column, neuron.kind)
+    tops = [_top(reporting, one.column) if one.hypothesis.type in TYPES else 0 for one in wanted]
+    kept = [(one, top) for one, top in zip(wanted, tops, strict=True) if top + 1 >= MIN_VALUES]
+    if not kept:
+        return ()
     newline = _newline_id(table, pieces)
-    sums = _read(network, table, reporting, column, neuron, top, newline)
-    before = _read(twin, table, reporting, column, untrained, top, None)
+    own = _read(network, table, reporting, [(one.neuron, one.column, top) for one, top in kept], newline)
+    before: dict[int, _PerValue] = {}
+    for twin in {id(one.twin): one.twin for one, _ in kept}.values():
+        its = [i for i, (one, _) in enumerate(kept) if one.twin is twin]
+        asked = [(kept[i][0].untrained, kept[i][0].column, kept[i][1]) for i in its]
+        before |= zip(its, _read(twin, table, reporting, asked, None), strict=True)
+    return tuple(
+        _curve(one, sums, before[i], newline is not None)
+        for i, ((one, _), sums) in enumerate(zip(kept, own, strict=True))
+    )
+
+
+def _curve(one: Counting, sums: _PerValue, before: _PerValue, newline: bool) -> CounterCurve:
     # at 0 a count stands still, so what it does from 1 on says how it counts
-    first = 1 if hypothesis.type == "count" else 0
+    first = 1 if one.hypothesis.type == "count" else 0
     slope, last, flat = straight_part(sums.mean(0), first)
     return CounterCurve(
-        neuron=str(neuron),
-        hypothesis=hypothesis.name,
+        neuron=str(one.neuron),
+        hypothesis=one.hypothesis.name,
         chars=sums.count.astype(int),
         mean=sums.mean(0).astype(np.float32),
         sd=sums.sd().astype(np.float32),
-        untrained=str(untrained),
+        untrained=str(one.untrained),
         untrained_mean=before.mean(0).astype(np.float32),
-        p_newline=None if newline is None else sums.mean(2).astype(np.float32),
+        p_newline=sums.mean(2).astype(np.float32) if newline else None,
         slope=slope,
         straight=(first, last),
         flat=flat,
     )
-
-
-def best_neuron(
-    network: Network, table: np.ndarray, pieces: Sequence[Piece], column: int, kind: str
-) -> Neuron:
-    """Return the neuron of a kind that correlates most with one column of the labels."""
-    neurons = all_neurons(network, kind)
-    device = network.readout.weight.device
-    moments = Moments(len(neurons), 1, device)
-    for window in Recorder(network, table, neurons).read(pieces):
-        values, labels = _scored(window, pieces, column)
-        moments.add(values, to_device(labels[:, None], device))
-    return neurons[int(np.abs(moments.correlations()[:, 0]).argmax())]
 
 
 def straight_part(mean: np.ndarray, first: int = 0) -> tuple[float, int, bool]:
@@ -155,35 +156,29 @@ def _read(
     network: Network,
     table: np.ndarray,
     pieces: Sequence[Piece],
-    column: int,
-    neuron: Neuron,
-    top: int,
+    asked: Sequence[tuple[Neuron, int, int]],
     newline: int | None,
-) -> _PerValue:
-    """Sum up a neuron's activation, and the probability of a newline if one is known, by value."""
-    sums = _PerValue(top)
-    outputs = readout_neurons(network)
-    recorder = Recorder(network, table, [neuron] if newline is None else [neuron, *outputs])
+) -> list[_PerValue]:
+    """Sum up by value the activation of each neuron, and the probability of a newline if one is known.
+
+    ``asked`` are neurons, each with the column of what it counts and the largest value of that.
+    """
+    found = [_PerValue(top) for _, _, top in asked]
+    neurons = [neuron for neuron, _, _ in asked]
+    recorder = Recorder(network, table, neurons if newline is None else [*neurons, *readout_neurons(network)])
     for window in recorder.read(pieces):
-        values, labels = _scored(window, pieces, column)
-        known = ~np.isnan(labels)
-        values = values[torch.from_numpy(known).to(values.device)]
-        p = torch.zeros(len(values))
+        values = window.values.flatten(0, 1).float()
+        labels = scored_labels(window, pieces).swapaxes(0, 1).reshape(len(values), -1)
+        own, p = values[:, : len(asked)].cpu().numpy(), np.zeros(len(values))
         if newline is not None:
             with torch.inference_mode():
-                p = torch.softmax(readout_of(network, values[:, 1:]), dim=-1)[:, newline]
-        rounded = np.rint(np.maximum(labels[known], 0)).astype(int)
-        sums.add(rounded, values[:, 0].cpu().numpy(), p.cpu().double().numpy())
-    return sums
-
-
-def _scored(window: Recorded, pieces: Sequence[Piece], column: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Return activations and labels of a window's text, the labels NaN where a piece is warming up."""
-    labels = []
-    for row, length in zip(window.rows, window.length, strict=True):
-        at = np.arange(window.begin, window.begin + length)
-        labels.append(np.where(at < pieces[row].skip, np.nan, pieces[row].labels[at, column]))
-    return window.text().float(), np.concatenate(labels).astype(np.float32)
+                logits = readout_of(network, values[:, len(asked) :])
+                p = logits.softmax(dim=-1)[:, newline].cpu().double().numpy()
+        for i, (sums, (_, column, _)) in enumerate(zip(found, asked, strict=True)):
+            known = ~np.isnan(labels[:, column])
+            rounded = np.rint(np.maximum(labels[known, column], 0)).astype(int)
+            sums.add(rounded, own[known, i], p[known])
+    return found
 
 
 def _some(pieces: Sequence[Piece]) -> Sequence[Piece]:

@@ -147,3 +147,20 @@ class Steering:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """How a neuron forgets a wrong past.
+
+    Args:
+        after: Characters until half of the difference is gone; None where that takes more than 200.
+        left: Share of the difference that is left after 200.
+    """
+
+    after: float | None
+    left: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from charrnn.inspection.curves import CounterCurve
-from charrnn.inspection.figures import Cause, Measures, Steering
+from charrnn.inspection.figures import Cause, Forgetting, Measures, Steering
 
 VERDICTS = ("drives", "used", "tracks", "redundant", "found", "no valid null", "char detector")
 VERDICTS += ("untrained too", "not found")
@@ -26,7 +26,7 @@ class Row:
     Args:
         hypothesis: Its name.
         type: ``binary``, ``count`` or ``level``.
-        r_untrained: Correlation of the untrained twin's own best neuron.
+        r_untrained: Correlation of the untrained twins' own best neuron, of the twin where it is largest.
         neuron: The neuron; None where nothing correlates at all.
         r: Pearson's correlation.
         r_chosen: The same on the half that chose the neuron.
@@ -41,6 +41,9 @@ class Row:
         cause: What holding it costs; None where that was not measured.
         steering: What holding it does to generated text; None where that was not measured.
         same_as: Hypotheses whose labels can hardly be told from this one's, with their correlation.
+        r_partial: Correlation at equal values of up to three other hypotheses; None where none is related.
+        given: Those others.
+        forgetting: How the neuron forgets a wrong past; None where that was not measured.
     """
 
     hypothesis: str
@@ -60,17 +63,20 @@ class Row:
     cause: Cause | None = None
     steering: Steering | None = None
     same_as: tuple[tuple[str, float], ...] = ()
+    r_partial: float | None = None
+    given: tuple[str, ...] = ()
+    forgetting: Forgetting | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what was not measured is null."""
         keys = ("hypothesis", "type", "neuron", "r", "r_chosen", "ap", "prevalence", "r_within_char")
-        keys += ("r_untrained", "p", "q", "verdict")
-        data = {key: getattr(self, key) for key in keys}
+        keys += ("r_untrained", "p", "q", "verdict", "r_partial")
+        data = {key: getattr(self, key) for key in keys} | {"given": list(self.given)}
         data["runners_up"] = [{"neuron": name, "r": r} for name, r in self.runners_up]
         data["same_as"] = [{"hypothesis": name, "r": r} for name, r in self.same_as]
         alone = self.cause.alone if self.cause else None
         data |= {"delta_on_bpc": alone.on if alone else None, "delta_off_bpc": alone.off if alone else None}
-        for key in ("measures", "cause", "steering"):
+        for key in ("measures", "cause", "steering", "forgetting"):
             part = getattr(self, key)
             data[key] = part.to_json() if part else None
         return data
@@ -194,6 +200,8 @@ class Findings:
         cards: The neurons that are shown closely.
         asked: The neuron that was asked for; None where the best ones are shown.
         steer: Whether it was asked to be held while the model writes: its texts are shown then.
+        twins: Untrained networks that were compared with.
+        counters: What named neurons do along what they count.
     """
 
     run: str
@@ -215,9 +223,11 @@ class Findings:
     cards: tuple[Card, ...] = ()
     asked: str | None = None
     steer: bool = False
+    twins: int = 1
+    counters: tuple[CounterCurve, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        names = [name for name in self.__dataclass_fields__ if name not in ("rows", "cards")]
-        data = {name: getattr(self, name) for name in names}
-        return data | {"rows": [r.to_json() for r in self.rows], "cards": [c.to_json() for c in self.cards]}
+        lists = ("rows", "cards", "counters")
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in lists}
+        return data | {name: [part.to_json() for part in getattr(self, name)] for name in lists}

@@ -24,6 +24,11 @@ def quantile_edges(a: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.unique([np.quantile(part, levels).astype(np.float32) for part in parts if len(part)])
 
 
+def level_of(y: np.ndarray) -> np.ndarray:
+    """Return the level of every value, (N,) int64."""
+    return np.clip(np.round(y), 0, MAX_LEVELS - 1).astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Histogram:
     """How often an activation in each bin goes with each value of a hypothesis.
@@ -37,8 +42,7 @@ class Histogram:
     @classmethod
     def of(cls, a: np.ndarray, y: np.ndarray, edges: np.ndarray) -> Histogram:
         """Count activations and hypothesis values at the same characters, both (N,), without NaN."""
-        level = np.clip(np.round(y), 0, MAX_LEVELS - 1).astype(np.int64)
-        cell = np.searchsorted(edges, a, side="left") * MAX_LEVELS + level
+        cell = np.searchsorted(edges, a, side="left") * MAX_LEVELS + level_of(y)
         return cls(np.bincount(cell, minlength=(len(edges) + 1) * MAX_LEVELS).reshape(-1, MAX_LEVELS))
 
     def binary(self, sign: float) -> tuple[np.ndarray, np.ndarray]:

@@ -10,15 +10,22 @@ import numpy as np
 
 from charrnn.inspection import histograms
 from charrnn.inspection.figures import Measures
-from charrnn.inspection.histograms import Histogram
-from charrnn.inspection.scores import pearson, within_groups
+from charrnn.inspection.histograms import MAX_LEVELS, Histogram
+from charrnn.inspection.scores import pearson
+from charrnn.inspection.sums import (
+    MAX_LAG,
+    DocumentSums,
+    GroupSums,
+    Lags,
+    Switches,
+    correlation,
+    lagged,
+    products,
+    spreads,
+)
 
-DRAWS = 200
-MIN_DOCUMENTS = 5
-LAGS = 16
-"""Characters after an event in which a neuron may answer."""
-MAX_LAG = 200
-"""Characters over which neighbours are taken to depend on one another."""
+USUAL = 0.95
+"""Quantile of a count up to which its slope is fitted: beyond, a neuron may be saturated."""
 SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda k: k,
     "log": np.log1p,
@@ -31,174 +38,218 @@ SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Series:
-    """One neuron and one hypothesis over one half of the text.
+    """One neuron and one hypothesis over some pieces of text.
 
     Args:
         a: Activations by piece, each (n,).
         y: Hypothesis values by piece, NaN where they are not scored.
-        chars: Places of the characters by piece.
         documents: The document of each piece.
     """
 
     a: Sequence[np.ndarray]
     y: Sequence[np.ndarray]
-    chars: Sequence[np.ndarray]
     documents: Sequence[int]
 
-    def joined(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return scored activations, values, characters and pairs of characters, each (N,)."""
-        pairs = [c + np.int64(1 << 32) * np.concatenate(([0], c[:-1])) for c in self.chars]
-        a, y, char, pair = (np.concatenate(list(part)) for part in (self.a, self.y, self.chars, pairs))
+    def joined(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return scored activations and values, both (N,)."""
+        a, y = np.concatenate(list(self.a)), np.concatenate(list(self.y))
         scored = ~np.isnan(y)
-        return a[scored], y[scored].astype(np.float64), char[scored], pair[scored]
+        return a[scored], y[scored].astype(np.float64)
 
 
-def measure(chosen: Series, report: Series, kind: str, r_chosen: float) -> Measures:
-    """Measure a neuron.
+@dataclass(frozen=True)
+class Setting:
+    """What the choosing half decides about a neuron and a hypothesis.
 
     Args:
-        chosen: The half that chose it; sign, threshold, bins and shape come from here.
-        report: The half that gives the figures.
+        sign: Of their correlation.
+        shift: The neuron's mean, near enough.
+        edges: Between the bins of activations.
+        bins: How many bins, from the side of the sign, count as on; 0 where that was not asked.
+        shape: How it counts, the best of five; None for a yes-or-no hypothesis.
+        line: Slope and intercept of the activation over the values of the hypothesis, by least squares.
+    """
+
+    sign: float
+    shift: float
+    edges: np.ndarray
+    bins: int
+    shape: str | None
+    line: tuple[float, float]
+
+    @classmethod
+    def of(cls, chosen: Series, kind: str, r_chosen: float) -> Setting:
+        """Return what a half of the text decides, given the type of the hypothesis and r."""
+        a, y = chosen.joined()
+        sign, edges = -1.0 if r_chosen < 0 else 1.0, histograms.quantile_edges(a, y)
+        binary = kind == "binary"
+        slope = _slope(products(a - a.mean(dtype=np.float64), y - y.mean())) if len(a) else 0.0
+        shift = _middle(a)
+        return cls(
+            sign=sign,
+            shift=shift,
+            edges=edges,
+            bins=histograms.best_f1(*Histogram.of(a, y, edges).binary(sign)) if binary and len(a) else 0,
+            shape=None if binary else max(SHAPES, key=lambda name: abs(pearson(a, SHAPES[name](y)))),
+            line=(slope, shift - slope * float(y.mean()) if len(y) else 0.0),
+        )
+
+    @property
+    def threshold(self) -> float | None:
+        """The activation between the first ``bins`` bins, seen from the side of the sign, and the rest."""
+        if not self.bins:
+            return None
+        return float(self.edges[-self.bins] if self.sign >= 0 else self.edges[self.bins - 1])
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of a hypothesis in the reporting half before anything is read.
+
+    Args:
+        mean: Of the scored values.
+        usual: Their 95th percentile.
+        autocorrelation: At lags from 0 on, (200,).
+    """
+
+    mean: float
+    usual: float
+    autocorrelation: np.ndarray
+
+    @classmethod
+    def of(cls, y: Sequence[np.ndarray]) -> Labels:
+        """Return the facts about values by piece, NaN where they are not scored."""
+        joined = np.concatenate(list(y))
+        joined = joined[~np.isnan(joined)].astype(np.float64)
+        if not len(joined):
+            return cls(0.0, 0.0, np.zeros(MAX_LAG))
+        mean, total = float(joined.mean()), np.zeros(MAX_LAG)
+        for piece in y:
+            own = lagged(np.nan_to_num(piece.astype(np.float64) - mean))
+            total[: len(own)] += own
+        rho = total / total[0] if total[0] > 1e-12 else np.zeros(MAX_LAG)
+        return cls(mean, float(np.quantile(joined, USUAL)), rho)
+
+
+class Tally:
+    """The figures of a neuron and a hypothesis over text that comes in parts, in memory that does not grow.
+
+    Args:
         kind: Type of the hypothesis.
-        r_chosen: Correlation on the half that chose it.
+        setting: What the choosing half decides.
+        labels: What is known of the labels.
+        groups: Number of characters, and of pairs of them, that there are.
     """
-    sign = -1.0 if r_chosen < 0 else 1.0
-    a_chosen, y_chosen, _, _ = chosen.joined()
-    a, y, char, pair = report.joined()
-    edges = histograms.quantile_edges(a_chosen, y_chosen)
-    counted = Histogram.of(a, y, edges)
-    num_effective = effective_number(report)
-    low, high = interval(report)
-    as_binary = (
-        _binary(Histogram.of(a_chosen, y_chosen, edges), counted, edges, sign) if kind == "binary" else {}
-    )
-    as_count = _count(a_chosen, y_chosen, a, y) if kind != "binary" else {}
-    empty = dict.fromkeys(("ap", "f1", "mcc", "auc", "threshold", "eta2", "eta2_on_off"))
-    empty |= dict.fromkeys(("shape", "r_shape", "slope_per_char", "latency_on", "latency_off"))
-    return Measures(
-        r=pearson(a, y),
-        r_low=low,
-        r_high=high,
-        prevalence=float((y > 0).mean()),
-        mutual_information=histograms.mutual_information(counted, num_effective),
-        num_effective=num_effective,
-        r_within_char=within_groups(a, y, char),
-        r_within_bigram=within_groups(a, y, pair),
-        **(empty | as_binary | as_count | latencies(report, sign)),
-    )
 
+    def __init__(self, kind: str, setting: Setting, labels: Labels, groups: tuple[int, int]) -> None:
+        self._kind, self._setting, self._labels = kind, setting, labels
+        self._documents = DocumentSums()
+        self._chars, self._pairs = (GroupSums(number) for number in groups)
+        self._lags, self._switches = Lags(setting.shift), Switches(setting.sign)
+        self._counts = np.zeros((len(setting.edges) + 1, MAX_LEVELS), dtype=np.int64)
+        self._by_level = np.zeros(MAX_LEVELS)
+        self._usual, self._shaped = np.zeros((2, 6))
+        self._on = 0
 
-def _binary(chosen: Histogram, report: Histogram, edges: np.ndarray, sign: float) -> dict[str, float]:
-    bins = histograms.best_f1(*chosen.binary(sign))
-    on, off = report.binary(sign)
-    f1, mcc = histograms.f1_and_mcc(on, off, bins)
-    return {
-        "ap": histograms.average_precision(on, off),
-        "f1": f1,
-        "mcc": mcc,
-        "auc": histograms.area_under_roc(on, off),
-        "threshold": float(_edge(edges, bins, sign)),
-    }
-
-
-def _edge(edges: np.ndarray, bins: int, sign: float) -> float:
-    """Return the activation between the first ``bins`` bins, seen from the side of the sign, and the rest."""
-    return edges[-bins] if sign >= 0 else edges[bins - 1]
-
-
-def _count(a_chosen: np.ndarray, y_chosen: np.ndarray, a: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    shape = max(SHAPES, key=lambda name: abs(pearson(a_chosen, SHAPES[name](y_chosen))))
-    level = np.clip(np.round(y), 0, histograms.MAX_LEVELS - 1).astype(np.int64)
-    usual = y <= np.quantile(y, 0.95)
-    return {
-        "eta2": explained(a, level),
-        "eta2_on_off": explained(a, (level > 0).astype(np.int64)),
-        "shape": shape,
-        "r_shape": pearson(a, SHAPES[shape](y)),
-        "slope_per_char": slope(a[usual], y[usual]),
-    }
-
-
-def explained(a: np.ndarray, level: np.ndarray) -> float:
-    """Return the share of the variance of ``a`` that lies between levels, both (N,)."""
-    size = np.bincount(level)
-    mean = np.bincount(level, a) / np.maximum(size, 1)
-    total = float(np.var(a, dtype=np.float64))
-    if total < 1e-12:
-        return 0.0
-    return float((size * (mean - a.mean(dtype=np.float64)) ** 2).sum() / len(a) / total)
-
-
-def slope(a: np.ndarray, y: np.ndarray) -> float:
-    """Return the slope of the least-squares line from ``y`` to ``a``."""
-    varied = y - y.mean(dtype=np.float64)
-    return float(varied @ (a - a.mean(dtype=np.float64)) / max(varied @ varied, 1e-12))
-
-
-def interval(report: Series, draws: int = DRAWS, seed: int = 0) -> tuple[float | None, float | None]:
-    """Return the 95 % interval of r from a bootstrap over documents, or Nones with fewer than five."""
-    sums: dict[int, np.ndarray] = {}
-    for a, y, document in zip(report.a, report.y, report.documents, strict=True):
+    def add(self, part: Series, char: np.ndarray, pair: np.ndarray) -> None:
+        """Add some pieces, with the numbers of their characters and pairs of characters, joined."""
+        self._lags.add(part.a)
+        for own, labels in zip(part.a, part.y, strict=True):
+            self._switches.add(own, labels)
+        a, y = np.concatenate(list(part.a)), np.concatenate(list(part.y))
+        documents, where = np.unique(part.documents, return_inverse=True)
+        where = np.repeat(where, [len(piece) for piece in part.a])
         scored = ~np.isnan(y)
-        u, v = a[scored].astype(np.float64), y[scored].astype(np.float64)
-        own = np.array([len(u), u.sum(), u @ u, v.sum(), v @ v, u @ v])
-        sums[document] = sums.get(document, 0) + own
-    if len(sums) < MIN_DOCUMENTS:
-        return None, None
-    table = np.stack(list(sums.values()))
-    drawn = np.random.default_rng(seed).integers(len(table), size=(draws, len(table)))
-    n, a, aa, y, yy, ay = table[drawn].sum(1).T
-    n = np.maximum(n, 1)
-    scale = np.sqrt(np.maximum((aa - a * a / n) * (yy - y * y / n), 0))
-    r = np.divide(ay - a * y / n, scale, out=np.zeros_like(scale), where=scale > 1e-9)
-    low, high = np.quantile(r, (0.025, 0.975))
-    return float(low), float(high)
+        if not scored.all():
+            a, y, char, pair, where = (values[scored] for values in (a, y, char, pair, where))
+        y = y.astype(np.float64)
+        centred, label = a.astype(np.float64) - self._setting.shift, y - self._labels.mean
+        self._documents.add(centred, label, where, documents.tolist())
+        self._chars.add(centred, label, char)
+        self._pairs.add(centred, label, pair)
+        self._counts += Histogram.of(a, y, self._setting.edges).counts
+        self._on += int((y > 0).sum())
+        if self._kind != "binary":
+            self._add_count(centred, label, y)
+
+    def _add_count(self, centred: np.ndarray, label: np.ndarray, y: np.ndarray) -> None:
+        self._by_level += np.bincount(histograms.level_of(y), centred, MAX_LEVELS)
+        usual = y <= self._labels.usual
+        self._usual += products(centred[usual], label[usual])
+        self._shaped += products(centred, SHAPES[self._setting.shape](y))
+
+    def measures(self) -> Measures:
+        """Return the figures."""
+        total = self._documents.table().sum(0)
+        counted, number = Histogram(self._counts), self.effective_number()
+        low, high = self._documents.interval()
+        empty = dict.fromkeys(("ap", "f1", "mcc", "auc", "threshold", "eta2", "eta2_on_off"))
+        empty |= dict.fromkeys(("shape", "r_shape", "slope_per_char", "latency_on", "latency_off"))
+        own = self._detector(counted) if self._kind == "binary" else self._counter(total)
+        return Measures(
+            r=float(correlation(total)),
+            r_low=low,
+            r_high=high,
+            prevalence=float(self._on / max(total[0], 1)),
+            mutual_information=histograms.mutual_information(counted, number),
+            num_effective=number,
+            r_within_char=self._chars.correlation(total),
+            r_within_bigram=self._pairs.correlation(total),
+            **(empty | own | self._switches.latencies()),
+        )
+
+    def effective_number(self) -> float:
+        """Return how many characters count as independent for a correlation of these two signals.
+
+        Source: Bartlett 1946: N / Σ ρ_a(k) ρ_y(k) over all lags, here up to 200 characters.
+        """
+        both = self._lags.autocorrelation() * self._labels.autocorrelation
+        return float(self._lags.count / max(1.0, 1.0 + 2.0 * float(both[1:].sum())))
+
+    def _detector(self, counted: Histogram) -> dict[str, float | None]:
+        on, off = counted.binary(self._setting.sign)
+        f1, mcc = histograms.f1_and_mcc(on, off, self._setting.bins)
+        return {
+            "ap": histograms.average_precision(on, off),
+            "f1": f1,
+            "mcc": mcc,
+            "auc": histograms.area_under_roc(on, off),
+            "threshold": self._setting.threshold,
+        }
+
+    def _counter(self, total: np.ndarray) -> dict[str, Any]:
+        size = self._counts.sum(0)
+        sides = [np.array([part[0], part[1:].sum()]) for part in (size, self._by_level)]
+        return {
+            "eta2": explained(size, self._by_level, total),
+            "eta2_on_off": explained(*sides, total),
+            "shape": self._setting.shape,
+            "r_shape": float(correlation(self._shaped)),
+            "slope_per_char": _slope(self._usual),
+        }
 
 
-def effective_number(report: Series) -> float:
-    """Return how many characters count as independent for a correlation of these two signals.
+def explained(size: np.ndarray, sums: np.ndarray, total: np.ndarray) -> float:
+    """Return the share of the variance of ``a`` that lies between levels.
 
-    Source: Bartlett 1946: N / Σ ρ_a(k) ρ_y(k) over all lags, here up to 200 characters.
+    Args:
+        size: Characters of every level, (K,).
+        sums: Sum of a over them, (K,).
+        total: ``products`` of all.
     """
-    total = sum(len(a) for a in report.a)
-    a, y = (_autocorrelation(part) for part in (report.a, report.y))
-    return float(total / max(1.0, 1.0 + 2.0 * float((a * y)[1:].sum())))
+    spread, _, _ = spreads(total)
+    if spread <= 1e-12 * total[0]:
+        return 0.0
+    mean = sums / np.maximum(size, 1)
+    return float((size * (mean - total[1] / total[0]) ** 2).sum() / spread)
 
 
-def _autocorrelation(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the autocorrelation of a signal in pieces at lags from 0 on, (≤ 200,)."""
-    mean = np.nanmean(np.concatenate(list(pieces)))
-    total = np.zeros(MAX_LAG)
-    for piece in pieces:
-        values = np.nan_to_num(piece - mean)
-        size = 1 << int(np.ceil(np.log2(max(2 * len(values), 2))))
-        power = np.abs(np.fft.rfft(values, size)) ** 2
-        lags = np.fft.irfft(power, size)[:MAX_LAG]
-        total[: len(lags)] += lags[: min(MAX_LAG, len(lags))]
-    return total / total[0] if total[0] > 1e-12 else np.zeros(MAX_LAG)
+def _slope(sums: np.ndarray) -> float:
+    """Return the slope of the least-squares line from y to a, given ``products``."""
+    _, of_y, of_both = spreads(sums)
+    return float(of_both / max(float(of_y), 1e-12))
 
 
-def latencies(report: Series, sign: float) -> dict[str, int | None]:
-    """Return after how many characters the neuron answers most to a switch-on and to a switch-off."""
-    on, off = np.zeros((2, LAGS)), np.zeros((2, LAGS))
-    for a, y in zip(report.a, report.y, strict=True):
-        change = sign * np.diff(a.astype(np.float64), prepend=a[:1])
-        state = np.nan_to_num(y) > 0
-        switch = np.diff(state.astype(np.int8), prepend=state[:1].astype(np.int8))
-        _gather(on, change, np.flatnonzero(switch > 0))
-        _gather(off, -change, np.flatnonzero(switch < 0))
-    return {"latency_on": _lag(on), "latency_off": _lag(off)}
-
-
-def _gather(sums: np.ndarray, change: np.ndarray, events: np.ndarray) -> None:
-    for lag in range(LAGS):
-        at = events[events + lag < len(change)] + lag
-        sums[:, lag] += change[at].sum(), len(at)
-
-
-def _lag(sums: np.ndarray) -> int | None:
-    total, count = sums
-    if not count.any():
-        return None
-    mean = total / np.maximum(count, 1)
-    return int(mean.argmax()) if mean.max() > 0 else None
+def _middle(a: np.ndarray) -> float:
+    """Return about the mean; of what never changes, exactly its value."""
+    return float(np.float32(a.mean(dtype=np.float64))) if len(a) else 0.0

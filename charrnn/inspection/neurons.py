@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from charrnn.devices import to_device
 from charrnn.errors import InspectionError
 from charrnn.inspection import steering
+from charrnn.inspection.alike import label_correlations, partial_correlation, same_as
 from charrnn.inspection.cards import make_card
 from charrnn.inspection.cause import Interventions, fits
-from charrnn.inspection.counter import counter_curve
+from charrnn.inspection.choice import choose
+from charrnn.inspection.counter import TYPES, Counting, counter_curves
+from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.figures import Steering
 from charrnn.inspection.findings import NAMED, Card, Findings, Row
+from charrnn.inspection.forgetting import forgetting
 from charrnn.inspection.hypotheses.trial import why_not_testable
-from charrnn.inspection.measures import measure
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.null import swap_null
-from charrnn.inspection.pieces import Piece
 from charrnn.inspection.record import Recorder, all_neurons
-from charrnn.inspection.report import Report
-from charrnn.inspection.scores import Moments, pearson
+from charrnn.inspection.report import read_report
+from charrnn.inspection.scores import pearson
 from charrnn.inspection.steering import Steerer
 from charrnn.inspection.subject import Subject
+from charrnn.inspection.untrained import read_twins
 from charrnn.inspection.verdicts import in_order, judged, with_cause
-from charrnn.model.network import Network
 
 CARDS = 3
-SAME = 0.9
-"""Hypotheses whose labels correlate this much are not told apart."""
 
 Progress = Callable[[str], None]
 
@@ -52,24 +51,6 @@ class Question:
     neuron: Neuron | None = None
     steer: bool = False
     ablation: str | None = "mean"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the choosing half says of every neuron and every hypothesis.
-
-    Args:
-        neurons: In the order of the rows.
-        r: Correlations, (N, Y).
-    """
-
-    neurons: list[Neuron]
-    r: np.ndarray
-
-    def best(self, hypothesis: int, count: int) -> list[int]:
-        """Return the rows of the neurons that correlate most with a hypothesis, the best first."""
-        order = np.argsort(-np.abs(self.r[:, hypothesis]), kind="stable")[:count]
-        return [int(row) for row in order if self.r[row, hypothesis] != 0]
 
 
 def find_neurons(
@@ -106,15 +87,20 @@ class _Inspection:
         if own not in (None, self.kind):
             message = f"`{question.neuron}` is no neuron of kind `{self.kind}`"
             raise InspectionError(message, "leave out `--kind`")
+        network, table = subject.network, subject.table
         progress("reading the half that chooses")
-        self.choice = choose(subject, subject.network, self.kind)
+        recorder = Recorder(network, table, all_neurons(network, self.kind))
+        halves = subject.half(chooses=True), subject.half(chooses=False)
+        self.choice = choose(recorder, halves[0])
+        self.chosen = {i: self.choice.best(i, question.top) for i in self.testable}
         progress("reading the half that reports")
-        wanted = {row for i in self.testable for row in self.choice.best(i, question.top)}
+        wanted = [(best[0], i) for i, best in self.chosen.items() if best]
         if question.neuron is not None:
-            wanted.add(self.choice.neurons.index(question.neuron))
-        self.report = self._read(subject.network, self.choice, wanted)
-        progress("reading with the untrained twin")
-        self.untrained = self._untrained()
+            wanted.append(self._asked_for(question.neuron))
+        self.related = label_correlations(halves[1], self.testable)
+        self.report = read_report(network, table, self.choice, wanted, halves, subject.hypotheses)
+        progress("reading with untrained twins")
+        self.untrained = read_twins(subject.twins, table, subject.pieces, self.kind, self.testable)
 
     def findings(self) -> Findings:
         self.progress("swapping labels")
@@ -122,30 +108,19 @@ class _Inspection:
         asked = self._asked(rows)
         if self.question.ablation is not None and fits(self.report.pieces) and len(self.report.units):
             rows, asked = self._with_causes(rows, asked)
+        rows, asked = self._with_forgetting(rows, asked)
         cards = self._cards(rows, asked)
-        return self._findings(rows, cards)
+        named = [row for row in rows if row.verdict in NAMED] if asked is None else [asked]
+        return self._findings(rows, cards, self._counters(named))
 
-    def _read(
-        self, network: Network, choice: Choice, wanted: set[int], *, figures_only: bool = False
-    ) -> Report:
-        halves = (self.subject.half(chooses=True), self.subject.half(chooses=False))
-        neurons, table = choice.neurons, self.subject.table
-        return Report.read(network, table, neurons, sorted(wanted), halves, figures_only=figures_only)
-
-    def _untrained(self) -> dict[int, float]:
-        """Return r of the untrained twin's own best neuron for every hypothesis, chosen alike."""
-        twin = self.subject.twin
-        choice = choose(self.subject, twin, self.kind)
-        best = {i: choice.best(i, 1) for i in self.testable}
-        self.twins = {i: choice.neurons[rows[0]] for i, rows in best.items() if rows}
-        report = self._read(twin, choice, {row for rows in best.values() for row in rows}, figures_only=True)
-        return {i: pearson(*report.joined(rows[0], i)[:2]) if rows else 0.0 for i, rows in best.items()}
+    def _asked_for(self, neuron: Neuron) -> tuple[int, int]:
+        """Return the row of a neuron that the user named, and the hypothesis it goes with best."""
+        place = self.choice.neurons.index(neuron)
+        return place, max(self.testable, key=lambda i: abs(self.choice.r[place, i]))
 
     def _rows(self) -> list[Row]:
-        chosen = {i: self.choice.best(i, self.question.top) for i in self.testable}
-        p = self._null({i: best[0] for i, best in chosen.items() if best})
-        same = self._same()
-        rows = [self._row(i, chosen[i], p.get(i), same[i]) for i in self.testable]
+        p = self._null({i: best[0] for i, best in self.chosen.items() if best})
+        rows = [self._row(i, best, p.get(i)) for i, best in self.chosen.items()]
         return judged(rows, self.subject.hypotheses)
 
     def _null(self, chosen: dict[int, int]) -> dict[int, float | None]:
@@ -155,39 +130,31 @@ class _Inspection:
         labels = self.report.units.labels(self.report.pieces)[..., columns]
         return dict(zip(columns, swap_null(self.report.sample, labels, list(chosen.values())), strict=True))
 
-    def _same(self) -> dict[int, tuple[tuple[str, float], ...]]:
-        """Return for every hypothesis those whose labels correlate with its own by at least .9."""
-        labels = np.concatenate([piece.labels[piece.skip :] for piece in self.report.pieces])
-        labels = np.nan_to_num(labels[:, self.testable].astype(np.float64))
-        labels -= labels.mean(0)
-        scale = np.maximum(np.sqrt(np.square(labels).sum(0)), 1e-12)
-        r = (labels.T @ labels) / np.outer(scale, scale)
-        names = [self.subject.hypotheses[i].name for i in self.testable]
-        np.fill_diagonal(r, 0)
-        alike = [[b for b in np.argsort(-np.abs(row)) if abs(row[b]) >= SAME] for row in r]
-        return {i: tuple((names[b], float(r[a, b])) for b in alike[a]) for a, i in enumerate(self.testable)}
-
-    def _row(self, index: int, best: list[int], p: float | None, same: tuple[tuple[str, float], ...]) -> Row:
-        hypothesis = self.subject.hypotheses[index]
-        row = Row(hypothesis.name, hypothesis.type, self.untrained[index], p=p, same_as=same)
+    def _row(self, index: int, best: list[int], p: float | None) -> Row:
+        hypothesis, own = self.subject.hypotheses[index], self.testable.index(index)
+        same = tuple((self._name(i), float(self.related[own, i])) for i in same_as(self.related, own))
+        row = Row(hypothesis.name, hypothesis.type, self.untrained[index].r, p=p, same_as=same)
         if not best:
             return replace(row, prevalence=self._prevalence(index))
-        r_chosen = float(self.choice.r[best[0], index])
-        setting = self.report.series(best[0], index, chooses=True)
-        measured = measure(setting, self.report.series(best[0], index), hypothesis.type, r_chosen)
+        measured = self.report.figures[best[0], index].measures()
+        rest = partial_correlation(self.report.r[best[0], self.testable], self.related, own)
         return replace(
             row,
             neuron=str(self.choice.neurons[best[0]]),
             r=measured.r,
-            r_chosen=r_chosen,
+            r_chosen=float(self.choice.r[best[0], index]),
             ap=measured.ap,
             prevalence=measured.prevalence,
             r_within_char=measured.r_within_char,
             measures=measured,
-            runners_up=tuple(
-                (str(self.choice.neurons[n]), pearson(*self.report.joined(n, index)[:2])) for n in best[1:]
-            ),
+            r_partial=None if rest is None else rest[0],
+            given=() if rest is None else tuple(map(self._name, rest[1])),
+            runners_up=tuple((str(self.choice.neurons[n]), float(self.report.r[n, index])) for n in best[1:]),
         )
+
+    def _name(self, place: int) -> str:
+        """Return the name of a hypothesis by its place among those that were tested."""
+        return self.subject.hypotheses[self.testable[place]].name
 
     def _prevalence(self, index: int) -> float:
         labels = np.concatenate([piece.labels[piece.skip :, index] for piece in self.report.pieces])
@@ -197,12 +164,11 @@ class _Inspection:
         """Return the figures of a neuron that the user named, for the hypothesis it goes with best."""
         if self.question.neuron is None:
             return None
-        place = self.choice.neurons.index(self.question.neuron)
-        best = max(self.testable, key=lambda i: abs(self.choice.r[place, i]))
+        place, best = self._asked_for(self.question.neuron)
         if self.choice.r[place, best] == 0:
             message = f"`{self.question.neuron}` never changes on this text"
             raise InspectionError(message, self._alive())
-        row = self._row(best, [place], self._null({best: place})[best], self._same()[best])
+        row = self._row(best, [place], self._null({best: place})[best])
         return judged([row], self.subject.hypotheses)[0]
 
     def _alive(self) -> str:
@@ -237,9 +203,23 @@ class _Inspection:
             return rows, done[asked.hypothesis]
         return in_order([done.get(row.hypothesis, row) for row in rows]), None
 
+    def _with_forgetting(self, rows: list[Row], asked: Row | None) -> tuple[list[Row], Row | None]:
+        """Measure how long neurons that are shown by name remember."""
+        names = [row.neuron for row in rows if row.verdict in NAMED] if asked is None else [asked.neuron]
+        names = list(dict.fromkeys(name for name in names if name is not None))
+        if not names:
+            return rows, asked
+        self.progress("swapping what was read before")
+        neurons = [self.choice.neurons[self._place(name)] for name in names]
+        found = forgetting(self.subject.network, self.subject.table, self.report.pieces, neurons)
+        known = dict(zip(names, found, strict=True))
+        if asked is not None:
+            return rows, replace(asked, forgetting=known[asked.neuron])
+        return [replace(row, forgetting=known.get(row.neuron)) for row in rows], None
+
     def _steering(self, row: Row, steerer: Steerer, interventions: Interventions) -> Steering:
         place, column = self._place(row.neuron), self._column(row)
-        a, y, _ = self.report.joined(place, column)
+        a, y, _ = self.report.passages[place, column].sample()
         controls = [
             (self.choice.neurons[i], tuple(np.quantile(interventions.values_of(i), (0.95, 0.05)).tolist()))
             for i in interventions.controls(place)
@@ -261,30 +241,35 @@ class _Inspection:
             if row.verdict in NAMED and row.neuron is not None:
                 chosen.setdefault(row.neuron, row)
         best = sorted(chosen.values(), key=lambda row: abs(row.r_untrained) - abs(row.r))[:CARDS]
-        cards = [self._card(row) for row in ([asked] if asked is not None else best)]
-        return [self._counted(card) for card in cards[:1]] + cards[1:]
+        return [self._card(row) for row in ([asked] if asked is not None else best)]
 
     def _card(self, row: Row) -> Card:
         place, column = self._place(row.neuron), self._column(row)
-        card = make_card(
-            row, place, column, self.testable, self.choice.r, self.report, self.subject.hypotheses
+        others = sorted(
+            (i for i in self.testable if i != column), key=lambda i: -abs(self.choice.r[place, i])
         )
+        also = [(self.subject.hypotheses[i].name, float(self.report.r[place, i])) for i in others]
+        card = make_card(row, self.report.passages[place, column], also)
         if row.cause is None:
             return card
         nats = self.interventions.next_characters(place, column)
         return replace(card, next_characters=self._promoted(nats), alike=self._alike(place))
 
-    def _counted(self, card: Card) -> Card:
-        """Return a card with the curve of what it counts, if that is what its hypothesis does."""
-        column = self._column(card.row)
-        subject, hypothesis = self.subject, self.subject.hypotheses[column]
-        if hypothesis.type == "binary" or column not in self.twins:
-            return card
-        self.progress(f"reading what {card.neuron} does along {hypothesis.name}")
-        text = (subject.table, subject.pieces, column, hypothesis)
-        neuron = self.choice.neurons[self._place(card.neuron)]
-        curve = counter_curve(subject.network, subject.twin, *text, neuron, self.twins[column])
-        return replace(card, counter=curve)
+    def _counters(self, rows: Sequence[Row]) -> tuple[CounterCurve, ...]:
+        """Return the curves of named neurons along what they count."""
+        counting = {(row.neuron, row.hypothesis): row for row in rows if row.type in TYPES and row.neuron}
+        wanted = []
+        for row in counting.values():
+            column = self._column(row)
+            own = self.untrained[column]
+            if own.neuron is not None:
+                neuron = self.choice.neurons[self._place(row.neuron)]
+                hypothesis = self.subject.hypotheses[column]
+                wanted.append(Counting(column, hypothesis, neuron, own.twin, own.neuron))
+        if not wanted:
+            return ()
+        self.progress("reading what neurons do along what they count")
+        return counter_curves(self.subject.network, self.subject.table, self.subject.pieces, wanted)
 
     def _promoted(self, nats: np.ndarray) -> tuple[tuple[str, float], ...]:
         vocabulary = self.subject.vocabulary
@@ -299,7 +284,11 @@ class _Inspection:
             (str(self.choice.neurons[i]), pearson(own, self.interventions.values_of(i))) for i in others
         )
 
-    def _findings(self, rows: list[Row], cards: list[Card]) -> Findings:
+    def _findings(self, rows: list[Row], cards: list[Card], counters: tuple[CounterCurve, ...]) -> Findings:
+        curves = {(curve.neuron, curve.hypothesis): curve for curve in counters}
+        cards[:1] = [
+            replace(card, counter=curves.get((card.neuron, card.row.hypothesis))) for card in cards[:1]
+        ]
         subject, config = self.subject, self.subject.network.config
         halves = {piece.document: piece.chooses for piece in subject.pieces}
         by_document = all(halves[piece.document] == piece.chooses for piece in subject.pieces)
@@ -324,29 +313,6 @@ class _Inspection:
             cards=tuple(cards),
             asked=None if self.question.neuron is None else str(self.question.neuron),
             steer=self.question.steer,
+            twins=len(subject.twins),
+            counters=counters,
         )
-
-
-def choose(subject: Subject, network: Network, kind: str) -> Choice:
-    """Correlate every neuron of a kind with every hypothesis on the half that chooses."""
-    neurons = all_neurons(network, kind)
-    pieces = subject.half(chooses=True)
-    device = network.readout.weight.device
-    moments = Moments(len(neurons), len(subject.hypotheses), device)
-    for window in Recorder(network, subject.table, neurons).read(pieces):
-        labels = [
-            _scored_labels(pieces[row], window.begin, n)
-            for row, n in zip(window.rows, window.length, strict=True)
-        ]
-        moments.add(window.text().float(), to_device(np.concatenate(labels), device))
-    return Choice(neurons, moments.correlations())
-
-
-def _scored_labels(piece: Piece, begin: int, length: int) -> np.ndarray:
-    """Return labels of a window, NaN where the piece is only warming up, (length, Y)."""
-    labels = piece.labels[begin : begin + length]
-    if begin >= piece.skip:
-        return labels
-    labels = labels.copy()
-    labels[: piece.skip - begin] = np.nan
-    return labels

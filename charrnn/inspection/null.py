@@ -8,6 +8,7 @@ correlation of *any* neuron is counted at every swap, the test holds for the who
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from charrnn.inspection.pieces import Piece
+from charrnn.native import Library, Pairs, library
 
 SWAPS = 999
 MIN_UNITS = 20
@@ -28,8 +30,6 @@ MAX_POSITIONS = 500
 """Characters of a unit that count, evenly from the whole: neighbours say almost the same."""
 DOCUMENT_SHARE = 0.6
 """Share of the documents that must be long enough for the length to which all are cut."""
-GROUP = 8
-"""Hypotheses whose pair sums are made at a time."""
 EPSILON = 1e-9
 
 Spot = tuple[int, int]
@@ -128,74 +128,107 @@ def swap_null(
     if len(values) < MIN_UNITS:
         return [None] * len(chosen)
     random = np.random.default_rng(seed)
-    swaps = np.stack([random.permutation(len(values)) for _ in range(SWAPS)])
-    bags = torch.from_numpy(swaps + np.arange(len(values)) * len(values)).to(values.device)
-    values = values - values.mean((0, 1))
-    result: list[float | None] = []
-    for first in range(0, labels.shape[2], GROUP):
-        group = torch.from_numpy(labels[..., first : first + GROUP]).to(values.device)
-        for sums, neuron in zip(_pair_sums(values, group), chosen[first : first + GROUP], strict=True):
-            result.append(None if neuron is None else _p(sums, bags, neuron))
+    units = len(values)
+    swaps = [np.arange(units), *(random.permutation(units) for _ in range(SWAPS))]  # the truth comes first
+    orders = np.stack(swaps).astype(np.int32)
+    wanted = [i for i, neuron in enumerate(chosen) if neuron is not None]
+    result: list[float | None] = [None] * len(chosen)
+    for i, sums in zip(wanted, _pair_sums(values - values.mean((0, 1)), labels[..., wanted]), strict=True):
+        result[i] = _p(*largest_correlations(sums, orders, chosen[i]))
     return result
 
 
+def _p(largest: np.ndarray, own: np.ndarray) -> float:
+    """Return p, given the largest |r| and the chosen neuron's under every order, the truth first."""
+    return float(1 + (largest[1:] >= own[0] - EPSILON).sum()) / len(largest)
+
+
 @dataclass(frozen=True)
-class _PairSums:
-    """Sums over the activations of one unit with the labels of another; a pair is ``i U + j``.
+class PairSums:
+    """Sums over the positions of every pair of units: activations of unit i with the labels of unit j.
 
     Args:
-        ay: (U U, N).
-        a: Over positions whose label is scored, (U U, N), or (N,) of all units where every label is.
-        aa: The same of squares.
-        y: Count, sum and sum of squares of the labels of each unit, (3, U).
+        ay: Activations times labels, (U, U, N).
+        a: Activations where the label is scored, (U, U, N), or of all units, (N,), where every label is.
+        aa: The same of their squares.
+        count: Scored positions of all units.
+        y: Sum of their labels.
+        yy: Sum of the squares of their labels.
     """
 
     ay: Tensor
     a: Tensor
     aa: Tensor
-    y: Tensor
+    count: float
+    y: float
+    yy: float
 
 
-def _pair_sums(values: Tensor, labels: Tensor) -> Iterator[_PairSums]:
-    """Yield the sums for each hypothesis; values are (U, P, N) without their mean, labels (U, P, Y)."""
-    scored = ~labels.isnan()
-    y = torch.where(scored, labels - labels.nanmean((0, 1)).nan_to_num(), 0)
-    all_ay = _products(values, y)
+def _pair_sums(values: Tensor, labels: np.ndarray) -> Iterator[PairSums]:
+    """Yield the sums for each hypothesis in the same memory; values are (U, P, N) without their mean."""
+    units, _, neurons = values.shape
+    ay, a, aa = (values.new_empty(units, units, neurons) for _ in range(3))
+    whole = values.sum((0, 1)), values.square().sum((0, 1))
+    before: Tensor | None = None
     for i in range(labels.shape[2]):
-        own, mask = y[..., i], scored[..., i].to(values.dtype)
-        counted = torch.stack([mask.sum(1), own.sum(1), own.square().sum(1)]).double()
-        if bool(scored[..., i].all()):
-            a, aa = values.sum((0, 1)), values.square().sum((0, 1))
-        else:
-            a, aa = (_products(part, mask.unsqueeze(2))[..., 0] for part in (values, values.square()))
-        yield _PairSums(all_ay[..., i].contiguous(), a, aa, counted)
+        own = torch.from_numpy(np.ascontiguousarray(labels[..., i])).to(values.device)
+        scored = ~own.isnan()
+        y = torch.where(scored, own - own.nanmean().nan_to_num(), 0)
+        _products(y, values, ay)
+        every = bool(scored.all())
+        if not every and (before is None or not torch.equal(scored, before)):
+            before = scored
+            _products(scored.to(values.dtype), values, a)
+            _products(scored.to(values.dtype), values, aa, squares=True)
+        totals = (float(part.sum(dtype=torch.float64)) for part in (scored, y, y.square()))
+        yield PairSums(ay, *(whole if every else (a, aa)), *totals)
 
 
-def _products(values: Tensor, labels: Tensor) -> Tensor:
-    """Return the sums over positions of activations of unit i times labels of unit j, (U U, N, Y)."""
-    units, length, neurons = values.shape
-    left = values.transpose(1, 2).reshape(units * neurons, length)
-    right = labels.permute(1, 0, 2).reshape(length, -1)
-    return (left @ right).view(units, neurons, units, -1).transpose(1, 2).reshape(units**2, neurons, -1)
+def _products(labels: Tensor, values: Tensor, out: Tensor, *, squares: bool = False) -> None:
+    """Sum the products of labels, (U, P), and values or their squares, (U, P, N), into (U, U, N)."""
+    for own, sums in zip(values, out, strict=True):
+        torch.mm(labels, own.square() if squares else own, out=sums)
 
 
-def _p(sums: _PairSums, bags: Tensor, neuron: int) -> float:
-    identity = torch.arange(bags.shape[1], device=bags.device).mul(bags.shape[1] + 1)[None]
-    observed = float(_correlations(sums, identity)[0, neuron])
-    swapped = _correlations(sums, bags).max(1).values
-    return (1 + int((swapped >= observed - EPSILON).sum())) / (1 + len(bags))
+def largest_correlations(sums: PairSums, orders: np.ndarray, neuron: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest |r| of all neurons, and one neuron's, for every way of pairing units, both (S,).
+
+    Args:
+        sums: Of one hypothesis.
+        orders: The unit whose labels each unit gets, (S, U) int32.
+        neuron: The one.
+    """
+    native = library() if sums.ay.device.type == "cpu" else None
+    if native is not None:
+        return _native_correlations(native, sums, orders, neuron)
+    pairs = torch.from_numpy(orders).long().to(sums.ay.device)
+    r = _correlations(sums, pairs + torch.arange(pairs.shape[1], device=pairs.device) * pairs.shape[1])
+    return r.max(1).values.cpu().numpy(), r[:, neuron].cpu().numpy()
 
 
-def _correlations(sums: _PairSums, bags: Tensor) -> Tensor:
-    """Return |r| of every neuron for every way of pairing, (S, N); bags hold the pairs, (S, U)."""
-    count, y, yy = sums.y.sum(1)
+def _native_correlations(
+    native: Library, sums: PairSums, orders: np.ndarray, neuron: int
+) -> tuple[np.ndarray, np.ndarray]:
+    swaps, units = orders.shape
+    largest, own = np.empty(swaps), np.empty(swaps)
+    sizes = (units, sums.ay.shape[2], swaps, sums.a.ndim == 1)
+    tables = (part.data_ptr() for part in (sums.ay, sums.a, sums.aa))
+    pairs = Pairs(*sizes, orders.ctypes.data, *tables, sums.count, sums.y, sums.yy, EPSILON)
+    results = (largest.ctypes.data, own.ctypes.data)
+    if native.largest_correlations(ctypes.byref(pairs), neuron, *results, torch.get_num_threads()):
+        raise MemoryError("no memory for the sums of a null")
+    return largest, own
+
+
+def _correlations(sums: PairSums, bags: Tensor) -> Tensor:
+    """Return |r| of every neuron for every way of pairing, (S, N); bags hold numbers of pairs, (S, U)."""
+    count = max(sums.count, 1.0)
     ay = _summed(sums.ay, bags)
-    a, aa = (_summed(part, bags) if part.ndim == 2 else part.double() for part in (sums.a, sums.aa))
-    n = count.clamp(min=1)
-    covariance = ay - a * y / n
-    scale = ((aa - a.square() / n) * (yy - y * y / n)).clamp(min=0).sqrt()
-    return torch.where(scale > EPSILON * n, covariance.abs() / scale, 0.0)
+    a, aa = (_summed(part, bags) if part.ndim == 3 else part.double() for part in (sums.a, sums.aa))
+    covariance = ay - a * sums.y / count
+    scale = ((aa - a.square() / count) * (sums.yy - sums.y * sums.y / count)).clamp(min=0).sqrt()
+    return torch.where(scale > EPSILON * count, covariance.abs() / scale, 0.0)
 
 
 def _summed(pairs: Tensor, bags: Tensor) -> Tensor:
-    return embedding_bag(bags, pairs, mode="sum").double()
+    return embedding_bag(bags, pairs.flatten(0, 1), mode="sum").double()

@@ -128,7 +128,7 @@ def make_page(
     reading = _read(subject, pieces, neurons, vocabulary)
     delta_loss = {name: delta_loss[name] for name in map(str, neurons) if name in (delta_loss or {})}
     return Page(
-        findings={key: value for key, value in findings.to_json().items() if key != "cards"},
+        findings=_shown(findings),
         neurons=[str(neuron) for neuron in neurons],
         gates=list(_layer(subject).gate_names),
         hypotheses=[_described(hypothesis) for hypothesis in subject.hypotheses],
@@ -146,6 +146,17 @@ def make_page(
         clipped=_beyond(reading.values),
         facts={"command": command, "ablation": ablation, "sha256": _digest(subject.pieces)},
     )
+
+
+def _shown(findings: Findings) -> dict[str, Any]:
+    """Return findings without their cards, which the page makes itself, and with curves to four digits."""
+    data = {key: value for key, value in findings.to_json().items() if key != "cards"}
+    curves = ("mean", "sd", "untrained_mean", "p_newline")
+    rounded = [
+        curve | {key: [v and round(v, 4) for v in curve[key]] for key in curves if curve[key] is not None}
+        for curve in data.get("counters", ())
+    ]
+    return data | {"counters": rounded}
 
 
 def page_pieces(subject: Subject, max_chars: int = MAX_CHARS) -> list[Piece]:

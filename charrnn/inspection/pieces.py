@@ -161,7 +161,8 @@ def _label(
     """
     text = _one_char_per_place(corpus, *span)
     windows = [slice(begin - span[0], end - span[0]) for (_, _, begin, end), _ in blocks]
-    labels = [np.empty((w.stop - w.start, len(hypotheses)), dtype=np.float32) for w in windows]
+    # mostly one hypothesis after the other is looked at, so each lies together
+    labels = [np.empty((w.stop - w.start, len(hypotheses)), dtype=np.float32, order="F") for w in windows]
     for column, hypothesis in enumerate(hypotheses):
         values = hypothesis.label_at(before, text, profile)
         for window, block in zip(windows, labels, strict=True):

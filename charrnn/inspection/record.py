@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,13 +32,19 @@ class Recorded:
         rows: Number of the piece of each row, (B,).
         begin: First character of the window in its pieces.
         length: Characters of each row that are text, not padding, (B,).
-        values: Activations after reading each character, ``tanh(c)`` for c neurons, (B, T, N) float32.
+        parts: Activations after reading each character, ``tanh(c)`` for c neurons, time first: some neurons
+            each, (T, B, n) float32. They are to be read only: the network may go on from them.
     """
 
     rows: list[int]
     begin: int
     length: np.ndarray
-    values: torch.Tensor
+    parts: list[torch.Tensor]
+
+    @cached_property
+    def values(self) -> torch.Tensor:
+        """All activations side by side, (B, T, N)."""
+        return torch.cat([part.transpose(0, 1) for part in self.parts], dim=-1)
 
     def text(self, first: np.ndarray | int = 0) -> torch.Tensor:
         """Return the activations of what is text, row after row, (M, N).
@@ -65,6 +72,7 @@ class Recorder:
         self.network = network
         self.table = table
         self.neurons = list(neurons)
+        self.device = network.readout.weight.device
         self.largest_error = 0.0
         """Largest difference so far between the recorded outputs and the definition's, or the fast path's."""
         self._groups = _groups(self.neurons)
@@ -85,37 +93,35 @@ class Recorder:
         ids = np.full((len(rows), lengths.max()), BOUNDARY, dtype=np.int64)
         for i, row in enumerate(rows):
             ids[i, : lengths[i]] = self.table[pieces[row].places]
-        device = self.network.readout.weight.device
-        symbols = to_device(ids, device)
+        symbols = to_device(ids, self.device)
         state = self.network.initial_state(len(rows))
         with torch.inference_mode():
-            start = torch.full((len(rows), 1), BOUNDARY, device=device)
+            start = torch.full((len(rows), 1), BOUNDARY, device=self.device)
             _, state = self.network.hidden(start, state)
             for begin in range(0, ids.shape[1], WINDOW):
                 running = int((lengths > begin).sum())  # rows are sorted, the longest first
                 state = tuple(tuple(part[:running] for part in layer) for layer in state)
                 window = symbols[:running, begin : begin + WINDOW]
-                values, state = self._window(window, state, begin // WINDOW % CHECKED_WINDOWS == 0)
+                parts, state = self._window(window, state, begin // WINDOW % CHECKED_WINDOWS == 0)
                 left = np.clip(lengths[:running] - begin, 0, WINDOW)
-                yield Recorded(rows[:running], begin, left, values)
+                yield Recorded(rows[:running], begin, left, parts)
 
     def _window(
         self, window: torch.Tensor, state: NetworkState, checked: bool
-    ) -> tuple[torch.Tensor, NetworkState]:
-        """Read a window, (B, T); return the activations, (B, T, N), and the state after it."""
+    ) -> tuple[list[torch.Tensor], NetworkState]:
+        """Read a window, (B, T); return the activations, some neurons each, and the state after it."""
         with arithmetic(window.device, "fp32"):
             traces, after = self.network.trace(window, state, self._kinds)
             if checked:
                 self._check(self.network.join([trace["h"] for trace in traces]), state, window)
-        return self._values(traces), after
+        return self._parts(traces), after
 
-    def _values(self, traces: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-        parts = [traces[0]["h"].transpose(0, 1)[..., :0]]
+    def _parts(self, traces: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
+        parts = []
         for layer, kind, index in self._groups:
-            part = traces[layer - 1][kind].transpose(0, 1)
-            part = part if index is None else part[..., index]
+            part = traces[layer - 1][kind][..., index]
             parts.append(torch.tanh(part) if kind == "c" else part)
-        return torch.cat(parts, dim=-1)
+        return parts or [traces[0]["h"][..., :0]]
 
     def _check(self, outputs: torch.Tensor, state: NetworkState, window: torch.Tensor) -> None:
         """Compare some of the outputs, (T, B, H), with those of the definition and of the fast path."""
@@ -129,14 +135,19 @@ class Recorder:
             self.largest_error = max(self.largest_error, error)
 
 
-def _groups(neurons: list[Neuron]) -> list[tuple[int, str, list[int] | None]]:
-    """Join neighbouring neurons of one kind into one slice of a layer."""
+def _groups(neurons: list[Neuron]) -> list[tuple[int, str, list[int] | slice]]:
+    """Join neighbouring neurons of one kind into one part of a layer; without gaps it needs no copy."""
     groups: list[tuple[int, str, list[int]]] = []
     for neuron in neurons:
         if not groups or groups[-1][:2] != (neuron.layer, neuron.kind):
             groups.append((neuron.layer, neuron.kind, []))
         groups[-1][2].append(neuron.index)
-    return groups
+    return [(layer, kind, _joined(index)) for layer, kind, index in groups]
+
+
+def _joined(index: list[int]) -> list[int] | slice:
+    first, after = index[0], index[0] + len(index)
+    return slice(first, after) if index == list(range(first, after)) else index
 
 
 def all_neurons(network: Network, kind: str) -> list[Neuron]:

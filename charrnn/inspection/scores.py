@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -50,24 +52,36 @@ class Moments:
         self._per_hypothesis = torch.zeros(3, num_hypotheses, dtype=torch.float64, device=home)
         self._shift: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def add(self, a: torch.Tensor, y: torch.Tensor) -> None:
+    def add(self, a: torch.Tensor | Sequence[torch.Tensor], y: torch.Tensor) -> None:
         """Add characters.
 
         Args:
-            a: Activations, (M, N) float32.
+            a: Activations, (M, N) float32, or some neurons' each, side by side.
             y: Hypothesis values, NaN where they are not scored, (M, Y) float32.
         """
-        if not len(a):
+        parts = [a] if isinstance(a, torch.Tensor) else a
+        if not len(y):
             return
         if self._shift is None:
             # r does not change, and float32 products keep their digits where a neuron hardly varies
-            self._shift = a.mean(0), y.nanmean(0).nan_to_num()
-        scored = (~y.isnan()).to(a.dtype)
-        a, y = a - self._shift[0], (y - self._shift[1]).nan_to_num()
-        products = torch.stack([a.t() @ scored, a.square().t() @ scored, a.t() @ y])
-        self._per_neuron += products.to(self._per_neuron.device).double()
-        sums = torch.stack([scored.sum(0), y.sum(0), y.square().sum(0)])
-        self._per_hypothesis += sums.to(self._per_hypothesis.device).double()
+            self._shift = torch.cat([part.mean(0) for part in parts]), y.nanmean(0).nan_to_num()
+        scored = ~y.isnan()
+        first, mask = _masks(scored)
+        scored, y = scored.to(parts[0].dtype), (y - self._shift[1]).nan_to_num()
+        home = self._per_neuron.device
+        self._per_hypothesis += torch.stack([scored.sum(0), y.sum(0), y.square().sum(0)]).to(home).double()
+        masks = scored[:, first]
+        right, begin = torch.cat([y, masks], dim=1), 0
+        for part in parts:
+            end = begin + part.shape[1]
+            centred = part - self._shift[0][begin:end]
+            products = (centred.t() @ right).to(home).double()
+            squares = (centred.square_().t() @ masks).to(home).double()
+            sum_a, sum_aa, sum_ay = self._per_neuron[:, begin:end]
+            sum_a += products[:, y.shape[1] :][:, mask]
+            sum_aa += squares[:, mask]
+            sum_ay += products[:, : y.shape[1]]
+            begin = end
 
     def correlations(self) -> np.ndarray:
         """Return Pearson's r, (N, Y); 0 where one of both does not vary."""
@@ -79,6 +93,19 @@ class Moments:
         var_y = (sum_yy / count - (sum_y / count).square()).clamp(min=0)
         varies = (var_a > EPSILON) & (var_y > EPSILON)
         return torch.where(varies, covariance / (var_a * var_y).sqrt(), torch.zeros(())).numpy()
+
+
+def _masks(scored: torch.Tensor) -> tuple[list[int] | slice, list[int] | slice]:
+    """Return the first column of every mask there is, and for each column the number of its mask.
+
+    On an accelerator all count as different: the products cost less there than waiting for the answer.
+    """
+    if scored.device.type != "cpu":
+        return slice(None), slice(None)
+    numbers: dict[bytes, int] = {}
+    packed = np.packbits(scored.t().numpy(), axis=1)
+    mask = [numbers.setdefault(row.tobytes(), len(numbers)) for row in packed]
+    return [mask.index(number) for number in range(len(numbers))], mask
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:

@@ -19,10 +19,13 @@ from charrnn.text.corpus import Corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.vocabulary import Vocabulary
 
+TWINS = 3
+"""Untrained networks that are compared with; one alone may by chance have no good neuron."""
+
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, its untrained twin, and the text they are inspected on.
+    """A network, its untrained twins, and the text they are inspected on.
 
     Args:
         run: What names the run.
@@ -34,6 +37,7 @@ class Subject:
         hypotheses: In the order of the labels' columns.
         profile: Facts about the corpus.
         from_training: Characters of the text that the network was trained on.
+        more_twins: The same architecture as it would have begun from other seeds.
     """
 
     run: str
@@ -45,6 +49,12 @@ class Subject:
     hypotheses: Sequence[Hypothesis]
     profile: TextProfile
     from_training: int = 0
+    more_twins: Sequence[Network] = ()
+
+    @property
+    def twins(self) -> tuple[Network, ...]:
+        """All untrained twins, the one from the run's own seed first."""
+        return self.twin, *self.more_twins
 
     def half(self, chooses: bool) -> list[Piece]:
         """Return the pieces that choose, or those that report."""
@@ -60,7 +70,7 @@ def make_subject(
     hypotheses: Sequence[str] = (),
     max_chars: int = MAX_CHARS,
 ) -> Subject:
-    """Return what is inspected: the network, its twin, and labelled text.
+    """Return what is inspected: the network, its twins, and labelled text.
 
     Args:
         checkpoint: The run.
@@ -80,7 +90,10 @@ def make_subject(
     pieces = cut_pieces(corpus, parts, asked, profile, max_chars)
     config = checkpoint.config
     seed, seq_len = config.training.seed, config.training.seq_len
-    twin = new_network(config.model, len(checkpoint.vocabulary), seed, seq_len).to(device).eval()
+    twin, *more_twins = (
+        new_network(config.model, len(checkpoint.vocabulary), seed + number, seq_len).to(device).eval()
+        for number in range(TWINS)
+    )
     return Subject(
         run=str(checkpoint.location),
         network=checkpoint.network.to(device).eval(),
@@ -91,6 +104,7 @@ def make_subject(
         hypotheses=asked,
         profile=profile,
         from_training=from_training,
+        more_twins=more_twins,
     )
 
 

@@ -1,4 +1,4 @@
-"""The native library: recurrences, sampling and updates in C, called through ctypes.
+"""The native library: recurrences, sampling, updates and statistics in C, called through ctypes.
 
 It is compiled when the package is built, where there is a compiler; without it everything runs on
 torch and numpy. Nothing here imports torch: pointers go in, and arrays are changed in place.
@@ -39,6 +39,16 @@ class Adam(ctypes.Structure):
     _fields_ = [(name, c_float) for name in ADAM]
 
 
+class Pairs(ctypes.Structure):
+    """Sums over pairs of units, and how they are paired: ``pairs`` in ``source/statistics.c``."""
+
+    _fields_ = [
+        *((name, c_int) for name in ("U", "N", "S", "whole")),
+        *((name, c_void_p) for name in ("orders", "ay", "a", "aa")),
+        *((name, c_double) for name in ("count", "y", "yy", "epsilon")),
+    ]
+
+
 SIGNATURES = {
     "recurrence": (POINTER(Window), c_int, c_int, c_int),
     "pack_forward": (c_void_p, c_void_p, c_int, c_int, c_int),
@@ -48,6 +58,7 @@ SIGNATURES = {
     "sum_of_squares": (POINTER(c_void_p), POINTER(c_long), c_int, POINTER(c_double), c_int),
     "sample": (c_void_p, c_void_p, c_void_p, c_int),
     "adamw": (c_void_p, c_void_p, c_void_p, c_void_p, c_long, POINTER(Adam), c_int),
+    "largest_correlations": (POINTER(Pairs), c_int, c_void_p, c_void_p, c_int),
 }
 
 

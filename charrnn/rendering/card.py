@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.inspection.figures import Effect, Measures, Setting
+from charrnn.inspection.figures import Effect, Forgetting, Measures, Setting
 from charrnn.inspection.findings import Card, Excerpt, Row
 from charrnn.rendering.counter import counter_lines
 from charrnn.rendering.figures import change, signed, unsigned
@@ -56,6 +56,9 @@ def card_parts(card: Card, view: View, *, whole: bool) -> Iterator[RenderableTyp
     if card.row.same_as:
         same = ", ".join(f"{name} (r {signed(r)})" for name, r in card.row.same_as[:3])
         yield Text(f"this text hardly tells it from {same}", style="dim")
+    if card.row.r_partial is not None:
+        given = ", ".join(card.row.given)
+        yield Text(f"at equal values of {given}: r {signed(card.row.r_partial)}", style="dim")
     for excerpt in card.excerpts if whole else _short(card):
         bold = "bold" if excerpt.why.startswith("fails") else ""
         yield Text.assemble((WHY[excerpt.why], bold), (f"   {excerpt.source}", "dim"))
@@ -125,7 +128,15 @@ def _measured(row: Row, measures: Measures) -> Iterator[str]:
     known = [f"{lag} after {name}" for name, lag in switches if lag is not None]
     if known:
         yield f"answers {', '.join(known)} (characters)"
+    if row.forgetting is not None:
+        yield _forgets(row.forgetting)
     yield f"{measures.num_effective:,.0f} independent characters"
+
+
+def _forgets(forgetting: Forgetting) -> str:
+    if forgetting.after is None:
+        return f"keeps {unsigned(forgetting.left)} of a wrong past for 200 characters"
+    return f"forgets half of a wrong past in {max(1, round(forgetting.after))} characters"
 
 
 def _bars(shares: Sequence[float]) -> str:

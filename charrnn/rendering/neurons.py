@@ -98,7 +98,8 @@ def _footer(findings: Findings) -> str:
     lines = [f"{MARKS[name][0]} {name}: {MEANING[name]}" for name in seen]
     if "not found" in seen:
         lines[-1] += ": " + ", ".join(r.hypothesis for r in findings.rows if r.verdict == "not found")
-    lines.append("twin: the best neuron of the same network before training, chosen alike")
+    others = f" or of {findings.twins - 1} others like it" if findings.twins > 1 else ""
+    lines.append(f"twin: the best neuron of the same network before training{others}, chosen alike")
     lines.append(f"{free:,} of {findings.neurons_tested:,} neurons have no label")
     lines.append(f"values after reading the character; outputs as defined to {findings.float_error:.0e}")
     if any(row.cause for row in findings.rows):

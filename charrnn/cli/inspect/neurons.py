@@ -75,7 +75,7 @@ def neurons(
     """Find the neurons that track quotes, columns, indentation, comments …, and paint them.
 
     Half of the held-out text chooses a neuron for every hypothesis; all figures come from the other
-    half, beside those of an untrained twin. What tracks something is then held, beside 20 matched
+    half, beside those of untrained twins. What tracks something is then held, beside 20 matched
     controls, to see whether the model uses it, and whether it drives what the model writes.
 
     [dim]charrnn inspect neurons · charrnn inspect neurons mine --neuron L1.c17[/dim]

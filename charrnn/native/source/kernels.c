@@ -2,3 +2,4 @@
 #include "recurrence.c"
 #include "update.c"
 #include "sampler.c"
+#include "statistics.c"

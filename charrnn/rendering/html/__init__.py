@@ -22,6 +22,7 @@ SCRIPTS = (
     "text.js",
     "character.js",
     "board.js",
+    "counter.js",
     "card.js",
     "spans.js",
     "copy.js",

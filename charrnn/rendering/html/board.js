@@ -11,6 +11,7 @@ const COLUMNS = [
   ["r", "r", "Pearson's correlation on the reporting half", (v) => signed(v)],
   ["ap", "AP (base)", "Average precision, beside the share of characters where it holds", (v, row) => `${unsigned(v)} (${unsigned(row.prevalence)})`],
   ["r_within_char", "×char", "r at equal current characters", (v) => signed(v)],
+  ["r_partial", "×others", "r at equal values of the hypotheses that resemble this one most", (v) => signed(v)],
   ["r_untrained", "untrained", "r of the best neuron before training", (v) => signed(v)],
   ["delta_on_bpc", "Δ bpc on / off", "What holding the neuron costs where the hypothesis holds, and elsewhere", (v, row) => `${signed(v)} / ${signed(row.delta_off_bpc)}`],
   ["q", "q", "Chance, corrected for the number of hypotheses", (v) => unsigned(v, 3)],

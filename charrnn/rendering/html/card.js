@@ -10,7 +10,9 @@ function drawCard() {
     el("h2", {}, el("span", { class: "mono" }, DATA.neurons[neuron]), ` and ${DATA.hypotheses[hypothesis].name}`),
     el("p", { class: "quiet" }, DATA.hypotheses[hypothesis].definition),
     figures(neuron, hypothesis, found),
+    remembers(rowOfBoard(neuron, hypothesis)),
     ...causes(rowOfBoard(neuron, hypothesis)),
+    counterPlot(neuron, hypothesis) ?? "",
     histogram(found),
     failures(found),
     saturation(neuron) ?? "",
@@ -54,6 +56,18 @@ function figures(neuron, h, found) {
     : [];
   const own = [["r on this page", signed(found.r)], ["mean on", signed(found.meanOn)], ["mean off", signed(found.meanOff)]];
   return el("dl", { class: "figures" }, ...[...pairs, ...own].map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+/** How long it remembers, and what is left of r where other hypotheses are equal. */
+function remembers(row) {
+  const said = [];
+  if (row?.forgetting) {
+    const { after, left } = row.forgetting;
+    said.push(after === null ? `keeps ${percent(left)} of a wrong past for 200 characters`
+      : `forgets half of a wrong past in ${Math.max(1, Math.round(after))} characters`);
+  }
+  if (!isMissing(row?.r_partial)) said.push(`at equal values of ${row.given.join(", ")}: r ${signed(row.r_partial)}`);
+  return el("p", { class: "quiet" }, said.join(" · "));
 }
 
 /** What holding the neuron does to predictions and to what is written, where that was measured. */

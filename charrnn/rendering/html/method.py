@@ -31,10 +31,7 @@ def method(page: Page, data: dict[str, Any]) -> list[tuple[str, str]]:
         ("text", _text(page)),
         ("split", f"{_SPLIT[found['split_by']]} One chose the neurons, the other gives every figure."),
         ("null", _null(found)),
-        (
-            "untrained",
-            "The best neuron of the same network with the weights it had before training, chosen alike.",
-        ),
+        ("untrained", _untrained(found.get("twins", 1))),
         ("activation", _activation(page, data["steps"]["value"])),
         ("gates", _gates(page, data)),
         ("surprisal", f"−log2 of the probability of the character, to 1/{SURPRISAL_STEPS_PER_BIT} bit."),
@@ -66,6 +63,11 @@ def _null(found: dict[str, Any]) -> str:
         f"999 swaps of the labels of {found['null_units']} {found['null_by']}{rough}; "
         "q is p corrected for the number of hypotheses (Benjamini–Hochberg)."
     )
+
+
+def _untrained(twins: int) -> str:
+    first = "The best neuron of the same network with the weights it had before training"
+    return f"{first}{f' or of {twins - 1} others like it' if twins > 1 else ''}, chosen alike."
 
 
 def _activation(page: Page, steps: int) -> str:
