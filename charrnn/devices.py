@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32")
+PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -34,14 +34,18 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return ``tf32`` for ``auto`` on CUDA, else ``fp32``.
+    """Return the precision asked for; ``auto`` stays on CUDA, where it depends on the network.
 
     Raises:
-        ConfigError: The name is unknown.
+        ConfigError: The name is unknown, or only CUDA has it.
     """
     if name not in PRECISIONS:
         raise ConfigError(f"unknown precision `{name}`", suggest(name, PRECISIONS))
-    return "tf32" if name == "auto" and device.type == "cuda" else "fp32"
+    if device.type != "cuda" and name not in ("auto", "fp32"):
+        raise ConfigError(
+            f"`--precision {name}` is for CUDA, and this is `{device.type}`", "leave it out: that is fp32"
+        )
+    return name if device.type == "cuda" else "fp32"
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -54,15 +58,15 @@ def has_fast_bf16(device: torch.device) -> bool:
 def arithmetic(device: torch.device, precision: str) -> AbstractContextManager:
     """Return the context in which forward and backward passes run.
 
-    With ``tf32``, cuDNN multiplies the recurrent matrices on tensor cores (10 bits of mantissa, sums in
-    fp32); weights, gradients, hidden and cell state are fp32 either way. Autocast is no choice here:
-    whatever it is told, it runs cuDNN's recurrent layers in fp16, and their gradients underflow.
+    Unless it is ``fp32``, cuDNN multiplies fp32 matrices on tensor cores (TF32: 10 bits of mantissa, sums in
+    fp32). Autocast is no choice here: whatever it is told, it runs cuDNN's recurrent layers in fp16, and
+    their gradients underflow.
     """
     import torch
 
     if device.type != "cuda":
         return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=precision == "tf32")
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != "fp32")
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:

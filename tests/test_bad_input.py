@@ -435,12 +435,12 @@ def test_good_commands_succeed_where_the_bad_ones_fail():
 
 
 def test_a_network_that_does_not_fit_into_memory_is_one_error(monkeypatch):
-    import charrnn.training.trainer as trainer
+    import charrnn.training.job as job
 
     def full(*_, **__):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    monkeypatch.setattr(trainer, "new_network", full)
+    monkeypatch.setattr(job, "new_network", full)
     result = CliRunner().invoke(app, ["train", "text.txt", "--steps", "1", "--run", "huge"])
     assert result.exit_code == 1
     assert result.stderr.startswith("error: there is not enough memory") and "hint: " in result.stderr

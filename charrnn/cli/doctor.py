@@ -47,8 +47,26 @@ def _devices() -> dict[str, str]:
         "lstm, gru, elman on cuda": "cuDNN"
         if cuda and torch.backends.cudnn.is_available()
         else "not available",
+        **_training_on_cuda(cuda),
         "mps": "yes" if torch.backends.mps.is_available() else "no",
     }
+
+
+def _training_on_cuda(cuda: bool) -> dict[str, str]:
+    """Return how layers of some sizes are run while they train, and why."""
+    import torch
+
+    from charrnn.config import ModelConfig
+    from charrnn.model.paths import choose_path, find_gpu
+
+    if not cuda:
+        return {"training on cuda": "not available"}
+    rows, gpu, found = 128, find_gpu(torch.device("cuda")), {}
+    for cell in ("lstm", "gru"):
+        for size in (128, 512, 2048):
+            path = choose_path(ModelConfig(cell, size, 1, 32, 0.0), rows, "auto", gpu)
+            found[f"training {cell} {size} × {rows} on cuda"] = f"{path.precision} {path.words(size, rows)}"
+    return found
 
 
 def _places() -> dict[str, str]:

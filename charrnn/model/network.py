@@ -13,8 +13,10 @@ from charrnn.config import CELLS, ModelConfig
 from charrnn.model import kernels
 from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 from charrnn.model.initial import initialise
+from charrnn.model.paths import Path
 from charrnn.model.regularisation import bernoulli, check_levers, regularised, with_zoneout
 from charrnn.model.segments import Segments, cut_at_resets
+from charrnn.model.stack import StackWindow
 from charrnn.text.vocabulary import BOUNDARY
 
 RETRACED = ("cuda",)
@@ -115,10 +117,23 @@ class Network(nn.Module):
         return self.readout(self._drop(hidden, noise)).transpose(0, 1), state
 
     def hidden(
-        self, ids: Tensor, state: NetworkState, noise: torch.Generator | None = None
+        self,
+        ids: Tensor,
+        state: NetworkState,
+        noise: torch.Generator | None = None,
+        path: Path | None = None,
+        inside: bool | None = None,
     ) -> tuple[Tensor, NetworkState]:
-        """Return what the readout reads, (T, B, H), and the state after the window."""
-        run, state = self._window(ids, state)
+        """Return what the readout reads, (T, B, H), and the state after the window.
+
+        Args:
+            ids: (B, T) int64.
+            state: The state before the first timestep.
+            noise: Source of all masks.
+            path: How the layers are run; None leaves it to the network.
+            inside: Whether a document begins after the first timestep; None looks, for which the host waits.
+        """
+        run, state = self._window(ids, state, path, inside)
         hidden, outputs, after = None, [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
             inputs = None if hidden is None else self._drop(hidden, noise)
@@ -137,14 +152,22 @@ class Network(nn.Module):
         return sum(outputs[1:], outputs[0]) if self.config.skip_connections else outputs[-1]
 
     def loss(
-        self, ids: Tensor, targets: Tensor, state: NetworkState, noise: torch.Generator | None = None
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        state: NetworkState,
+        noise: torch.Generator | None = None,
+        path: Path | None = None,
+        inside: bool | None = None,
     ) -> tuple[Tensor, NetworkState]:
-        """Return the mean cross-entropy of targets, (B, T), in nats; the rest is as for ``forward``."""
-        hidden, state = self.hidden(ids, state, noise)
+        """Return the mean cross-entropy of targets, (B, T), in nats; the rest is as for ``hidden``."""
+        hidden, state = self.hidden(ids, state, noise, path, inside)
         rows, wanted = self._drop(hidden, noise).flatten(0, 1), targets.t().flatten()
         if kernels.run_with(rows):
             return kernels.readout_loss(rows, self.readout.weight, self.readout.bias, wanted), state
-        return nn.functional.cross_entropy(self.readout(rows), wanted), state
+        weight, bias = (part.to(rows.dtype) for part in (self.readout.weight, self.readout.bias))
+        logits = nn.functional.linear(rows, weight, bias).to(self.readout.weight.dtype)
+        return nn.functional.cross_entropy(logits, wanted), state
 
     @torch.no_grad()
     def trace(
@@ -170,11 +193,15 @@ class Network(nn.Module):
             after.append(layer_after)
         return traces, tuple(after)
 
-    def _window(self, ids: Tensor, state: NetworkState) -> tuple[_NativeWindow | _TorchWindow, NetworkState]:
+    def _window(
+        self, ids: Tensor, state: NetworkState, path: Path | None = None, inside: bool | None = None
+    ) -> tuple[_NativeWindow | _TorchWindow | StackWindow, NetworkState]:
         reset = ids.t() == BOUNDARY  # (T, B)
         # a reset at the first timestep needs no cut: the state simply starts at zero
         state = tuple(tuple(part * ~reset[0].unsqueeze(1) for part in layer) for layer in state)
-        inside = bool(reset[1:].any())
+        inside = bool(reset[1:].any()) if inside is None else inside
+        if path is not None and path.rebuilt and not inside:
+            return StackWindow(path, self.inputs(ids.t()), path.half or self.readout.weight.dtype), state
         if not self.config.zoneout and kernels.usable(self.config.cell, self.readout.weight):
             symbols = None if self.embedding is None else self.embedding.weight
             resets = reset.to(torch.uint8).contiguous() if inside else None
@@ -227,7 +254,8 @@ class Network(nn.Module):
         """Return what the first layer reads, (…, I), for ids (…)."""
         if self.embedding is not None:
             return self.embedding(ids)
-        return nn.functional.one_hot(ids, self.vocab_size).to(self.readout.weight.dtype)
+        zeros = self.readout.weight.new_zeros(*ids.shape, self.vocab_size)
+        return zeros.scatter_(-1, ids.unsqueeze(-1), 1.0)
 
     def _drop(self, values: Tensor, noise: torch.Generator | None) -> Tensor:
         """Inverted dropout: kept values grow, so evaluation needs no scaling."""

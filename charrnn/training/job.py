@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.config import Config
+from charrnn.model.network import Network, new_network
 from charrnn.text.corpus import Corpus
 from charrnn.text.splits import Splits
 from charrnn.text.vocabulary import Vocabulary
@@ -38,3 +39,8 @@ class Job:
             info["sources"] = sources
         info |= {"init_from": list(self.origin)} if self.origin else {}
         return {**info, "texts": list(self.texts), "splits": self.splits.to_json()}
+
+    def first_network(self) -> Network:
+        """Return the network with random weights."""
+        training = self.config.training
+        return new_network(self.config.model, len(self.vocabulary), training.seed, training.seq_len)

@@ -57,7 +57,15 @@ class Muon(AdamW):
             blocks = update.unflatten(0, (-1, group["rows"]))  # (G, H, I)
             scale = MATCH_ADAMW * max(blocks.shape[1:]) ** 0.5
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(orthogonal(blocks).flatten(0, 1), alpha=-group["lr"] * scale)
+            _add(weight, orthogonal(blocks).flatten(0, 1), -group["lr"] * scale)
+
+
+def _add(weight: Tensor, update: Tensor, factor: float | Tensor) -> None:
+    """Add a multiple of an update in place; a factor on the device stays there."""
+    if isinstance(factor, Tensor):
+        weight.addcmul_(update, factor)
+    else:
+        weight.add_(update, alpha=factor)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ class OptimizerRecipe:
             to the gradient, which is what ``l2`` means here.
         by_gate: Whether matrices inside the recurrent layers are updated gate by gate, in a group
             of their own.
+        recorded_with: What torch's rule is told on CUDA so that a CUDA graph can record it, with the rate
+            as a tensor; nothing where it cannot.
     """
 
     default_rate: float
@@ -38,6 +40,16 @@ class OptimizerRecipe:
     decay: float = 0.0
     decouples: bool = False
     by_gate: bool = False
+    recorded_with: tuple[str, ...] = ("capturable",)
+
+    def make(self, groups: Groups, rate: float, device: torch.device) -> torch.optim.Optimizer:
+        """Return the optimizer for weights on a device."""
+        if device.type != "cuda":
+            return self.build(groups, rate)
+        optimizer = self.build(groups, rate, **dict.fromkeys(self.recorded_with, True))
+        # the first steps, and those of rare shapes, are taken without a recording: that is as meant
+        optimizer._warned_capturable_if_run_uncaptured = True
+        return optimizer
 
     def rate(self, hidden_size: int) -> float:
         """Return the peak learning rate for a width."""
@@ -46,16 +58,23 @@ class OptimizerRecipe:
 
 _BETAS = (0.9, 0.99)
 
-sgd = OptimizerRecipe(8.0, torch.optim.SGD, falls_with_width=False)
+sgd = OptimizerRecipe(8.0, torch.optim.SGD, falls_with_width=False, recorded_with=("fused",))
 """Stochastic gradient descent (Robbins & Monro 1951)."""
 
-momentum = OptimizerRecipe(1.0, partial(torch.optim.SGD, momentum=0.9), falls_with_width=False)
+momentum = OptimizerRecipe(
+    1.0, partial(torch.optim.SGD, momentum=0.9), falls_with_width=False, recorded_with=("fused",)
+)
 """Gradient descent with momentum 0.9 (Polyak 1964)."""
 
-nesterov = OptimizerRecipe(1.0, partial(torch.optim.SGD, momentum=0.9, nesterov=True), falls_with_width=False)
+nesterov = OptimizerRecipe(
+    1.0,
+    partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    falls_with_width=False,
+    recorded_with=("fused",),
+)
 """Gradient descent with Nesterov's momentum 0.9 (Sutskever et al. 2013)."""
 
-adagrad = OptimizerRecipe(5e-2, torch.optim.Adagrad)
+adagrad = OptimizerRecipe(5e-2, torch.optim.Adagrad, recorded_with=())
 """Adagrad (Duchi, Hazan & Singer 2011)."""
 
 rmsprop = OptimizerRecipe(5e-3, partial(torch.optim.RMSprop, alpha=0.95))
@@ -73,7 +92,14 @@ nadam = OptimizerRecipe(12e-3, partial(torch.optim.NAdam, betas=_BETAS))
 adamw = OptimizerRecipe(12e-3, partial(AdamW, betas=_BETAS, fused=True), decay=0.01, decouples=True)
 """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
-muon = OptimizerRecipe(24e-3, partial(Muon, betas=_BETAS), decay=0.01, decouples=True, by_gate=True)
+muon = OptimizerRecipe(
+    24e-3,
+    partial(Muon, betas=_BETAS),
+    decay=0.01,
+    decouples=True,
+    by_gate=True,
+    recorded_with=("capturable", "fused"),
+)
 """Muon (Jordan et al. 2024) for the matrices inside recurrent layers, AdamW for all else."""
 
 

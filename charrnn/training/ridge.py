@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from charrnn.devices import arithmetic
 from charrnn.events import Event, StepEvent
 from charrnn.training.averaging import NoAverage
-from charrnn.training.trainer import REPORT_STEPS, WARM_UP_STEPS, Trainer
+from charrnn.training.trainer import WARM_UP_STEPS, Trainer
 
 WASHOUT = 100
 """Timesteps after which a row that begins inside a document has forgotten that it began from zeros."""
@@ -134,14 +134,13 @@ class RidgeTrainer(Trainer):
         begun = time.monotonic()
         ids, targets = (torch.from_numpy(a).to(self.device) for a in self._read_window())
         with arithmetic(self.device, self.precision):
-            hidden, self.state = self.network.hidden(ids, self.state)
+            hidden, after = self.network.hidden(ids, self.state)
             loss = cross_entropy(self.network.readout(hidden).flatten(0, 1), targets.t().flatten())
         known = max(0, WASHOUT - counters.position)
         self.optimizer.add(hidden[known:].flatten(0, 1), targets.t()[known:].flatten())
         self._advance(ids.shape[1])
-        event = None
-        if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
-            event = self._step_event(loss.item(), 0.0, 0.0)
+        self._carry(after)
+        event = self._step_event(loss.item(), 0.0, 0.0) if self._report_due() else None
         if counters.step > WARM_UP_STEPS:
             counters.trained_chars += ids.numel()
             counters.trained_seconds += time.monotonic() - begun

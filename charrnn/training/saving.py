@@ -18,6 +18,7 @@ from charrnn.model.network import Network, NetworkState
 from charrnn.runs import MODEL, TRAINER, header_of, model_bytes, start_directory
 from charrnn.training.averaging import NoAverage
 from charrnn.training.job import Job
+from charrnn.training.scaling import LossScale
 from charrnn.training.state import Counters, counters_bytes, save_trainer, trainer_bytes
 
 BEST, LAST, STATE, COUNTERS = f"best/{MODEL}", f"last/{MODEL}", f"last/{TRAINER}", "last/trainer.json"
@@ -32,6 +33,7 @@ class Snapshot(NamedTuple):
     state: NetworkState
     counters: Counters
     epochs: float
+    scaling: LossScale | None = None
 
 
 def save_first(job: Job, now: Snapshot) -> None:
@@ -81,4 +83,5 @@ def _model(job: Job, now: Snapshot, which: str) -> bytes:
 
 def _trainer_parts(job: Job, now: Snapshot) -> tuple:
     about = header_of(job.config, job.vocabulary, job.record)
-    return now.network, now.optimizer, now.state, now.counters, now.average.tensors(), about
+    moving = (now.network, now.optimizer, now.state, now.counters, now.average.tensors())
+    return *moving, about, now.scaling

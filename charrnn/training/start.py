@@ -58,7 +58,7 @@ def start(
         config_file: TOML with settings.
         init_from: A run whose weights to begin with.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` (TF32 products on CUDA) or ``fp32``.
+        precision: ``auto`` or ``fp32``; on CUDA ``tf32``, ``fp16`` or ``bf16`` too.
         started: ``time.monotonic()`` when the command began.
 
     Raises:

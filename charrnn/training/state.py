@@ -15,6 +15,7 @@ from charrnn.errors import CheckpointError
 from charrnn.files import write_atomically
 from charrnn.model.network import Network, NetworkState
 from charrnn.runs import FORMAT, TRAINER, load_tensors, tensor_bytes
+from charrnn.training.scaling import LossScale
 
 if TYPE_CHECKING:
     from charrnn.training.averaging import NoAverage
@@ -39,6 +40,7 @@ class Counters:
         trained_chars: Characters in steps that were timed.
         trained_seconds: Seconds inside those steps.
         log_bytes: Length of ``log.jsonl`` when this was written.
+        parts: Into how many windows of fewer rows each is cut, for want of memory.
         stopped_by: Why the run is over; empty while it is not.
     """
 
@@ -56,6 +58,7 @@ class Counters:
     trained_chars: int = 0
     trained_seconds: float = 0.0
     log_bytes: int = 0
+    parts: int = 1
     stopped_by: str = ""
 
 
@@ -67,6 +70,7 @@ def save_trainer(
     counters: Counters,
     average: Mapping[str, torch.Tensor],
     about: Mapping[str, Any] | None = None,
+    scaling: LossScale | None = None,
 ) -> None:
     """Write ``trainer.json`` for people to read, then ``trainer.safetensors``, alone enough to continue.
 
@@ -78,12 +82,14 @@ def save_trainer(
         counters: Where the run stands.
         average: Averaged weights by name.
         about: What the run trains on and with, as ``runs.header_of`` says it.
+        scaling: The factor of the loss, if there is one.
 
     Raises:
         CheckpointError: The disk is full or refuses; the file that was there before is untouched.
     """
     write_atomically(folder / "trainer.json", counters_bytes(counters))
-    write_atomically(folder / TRAINER, trainer_bytes(network, optimizer, state, counters, average, about))
+    parts = (network, optimizer, state, counters, average, about, scaling)
+    write_atomically(folder / TRAINER, trainer_bytes(*parts))
 
 
 def counters_bytes(counters: Counters) -> bytes:
@@ -98,12 +104,15 @@ def trainer_bytes(
     counters: Counters,
     average: Mapping[str, torch.Tensor],
     about: Mapping[str, Any] | None = None,
+    scaling: LossScale | None = None,
 ) -> bytes:
     """Return the content of ``trainer.safetensors``; arguments as for ``save_trainer``."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
     tensors |= {f"average.{name}": value for name, value in average.items()}
+    if scaling is not None:
+        tensors |= {f"scaling.{name}": value for name, value in scaling.tensors().items()}
     for index, layer in enumerate(state):
         tensors |= {f"state.{index}.{place}": part for place, part in enumerate(layer)}
     return tensor_bytes(tensors, {**(about or {}), "format": FORMAT, "counters": asdict(counters)})
@@ -115,8 +124,9 @@ def load_trainer(
     optimizer: torch.optim.Optimizer,
     training: TrainingConfig,
     average: NoAverage,
+    scaling: LossScale | None = None,
 ) -> tuple[NetworkState, Counters]:
-    """Put weights, optimizer and average back in place; return the carried state and the counters.
+    """Put weights, optimizer, average and loss scale back; return the carried state and the counters.
 
     Raises:
         CheckpointError: The file is damaged or belongs to another configuration.
@@ -130,6 +140,8 @@ def load_trainer(
         state = _state(_below(tensors, "state."), network, training.batch_size)
         counters = _counters(header["counters"], training.seq_len)
         average.restore(_below(tensors, "average."), counters)
+        if scaling is not None:
+            scaling.restore(_below(tensors, "scaling."))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` does not fit this run: {error}") from None
     return state, counters

@@ -1,4 +1,8 @@
-"""One step of training: gradients of a window, clipping, and the optimizer's update."""
+"""One step of training: gradients of a window, clipping, and the optimizer's update.
+
+Off the CPU nothing in here waits for the device, so that a step can be recorded as a CUDA graph
+(``replay.py``).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,11 @@ from torch.nn.utils import clip_grad_value_
 
 from charrnn.config import OPTIMIZERS, TrainingConfig
 from charrnn.devices import arithmetic
+from charrnn.errors import TrainingError
 from charrnn.model.network import Network, NetworkState
+from charrnn.model.paths import Path, choose_path, find_gpu
 from charrnn.training.optimizers import parameter_groups, pull_to_zero
+from charrnn.training.scaling import LossScale
 from charrnn.training.updates import clip_gradients
 
 
@@ -21,7 +28,7 @@ class Outcome(NamedTuple):
     loss: Tensor
     """Mean nats per symbol, (); on the device, so that nothing waits for it."""
     norm: Tensor
-    """Norm of all gradients before they were clipped, ()."""
+    """Norm of all gradients before they were clipped, (); 0 where fp16 overflowed and no weight moved."""
     state: NetworkState
     """After the window; no gradient flows through it."""
 
@@ -33,20 +40,44 @@ class Step:
         network: On its device.
         training: Its optimizer, rates and clipping.
         device: Where.
-        precision: ``tf32`` or ``fp32`` for the recurrent products.
+        precision: ``auto``, ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
+        path: How windows are run; None lets the dispatcher choose.
     """
 
-    def __init__(self, network: Network, training: TrainingConfig, device: torch.device, precision: str):
+    def __init__(
+        self,
+        network: Network,
+        training: TrainingConfig,
+        device: torch.device,
+        precision: str = "auto",
+        path: Path | None = None,
+    ) -> None:
         self.network = network
         self.training = training
         self.device = device
-        self.precision = precision
         self.recipe = OPTIMIZERS[training.optimizer]
         groups = parameter_groups(network, self.recipe, training)
-        self.optimizer = self.recipe.build(groups, training.learning_rate)
+        self.optimizer = self.recipe.make(groups, training.learning_rate, device)
+        self.parts = 1
+        """Into how many windows of fewer rows each is cut, because memory would not hold it whole."""
+        self.notices: list[str] = []
+        """What a user should hear of, until the trainer has told it."""
+        gpu = find_gpu(device)
+        self.take(path or choose_path(network.config, training.batch_size, precision, gpu))
+
+    def take(self, path: Path) -> None:
+        """Run windows like that from now on."""
+        self.path = path
+        self.scaling = LossScale(self.device) if path.precision == "fp16" else None
 
     def __call__(
-        self, ids: Tensor, targets: Tensor, state: NetworkState, noise: torch.Generator, rate: float
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        state: NetworkState,
+        noise: torch.Generator,
+        rate: float | Tensor,
+        inside: bool | None = None,
     ) -> Outcome:
         """Do one step on ids and targets (B, T), continuing from a state.
 
@@ -54,24 +85,99 @@ class Step:
             ids: Symbols read.
             targets: Symbols to be predicted.
             state: From the window before.
-            noise: Source of dropout masks.
-            rate: Learning rate of this step.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.network.train()
-        with arithmetic(self.device, self.precision):
-            loss, after = self.network.loss(ids, targets, state, noise)
-            self.optimizer.zero_grad()
-            loss.backward()
-        norm = self._update()
-        return Outcome(loss.detach(), norm, tuple(tuple(part.detach() for part in layer) for layer in after))
+            noise: Source of dropout masks, seeded for this step.
+            rate: Learning rate of this step; as a tensor () on the device it can differ between replays.
+            inside: Whether a document begins inside the window; None looks, for which the host waits.
 
-    def _update(self) -> Tensor:
+        Raises:
+            TrainingError: Memory does not even hold one row.
+        """
+        self.network.train()
+        loss, after = self._gradients(_Reading(ids, targets, state, noise, inside))
+        return Outcome(loss, self._update(rate), after)
+
+    def _gradients(self, reading: _Reading) -> tuple[Tensor, NetworkState]:
+        """Set the gradients of a window, in as many parts as memory asks for."""
+        before, (rows, length) = self.parts, reading.ids.shape
+        while (found := self._try(reading)) is None:
+            if self.parts >= rows:
+                raise TrainingError(
+                    f"memory does not hold a window of {length} symbols, even row by row",
+                    "try a smaller `--seq-len` or `--hidden-size`",
+                )
+            self.parts = min(2 * self.parts, rows)
+            reading.noise.manual_seed(reading.noise.initial_seed())
+        if self.parts != before:
+            self.notices.append(
+                f"memory does not hold a window of {rows} × {length}: from now on it is read in parts of "
+                f"{-(-rows // self.parts)} rows, whose gradients are added up before a step"
+            )
+        return found
+
+    def _try(self, reading: _Reading) -> tuple[Tensor, NetworkState] | None:
+        """Set the gradients of a window; return its loss and the state after, None if memory ran out."""
+        try:
+            return self._accumulated(reading)
+        except torch.OutOfMemoryError:
+            self.optimizer.zero_grad()
+            return None
+
+    def _accumulated(self, reading: _Reading) -> tuple[Tensor, NetworkState]:
+        """Add up the gradients of a window's parts, each by its share of the rows."""
+        whole = len(reading.ids)
+        rows = -(-whole // self.parts)
+        losses, ends = [], []
+        for begin in range(0, whole, rows):
+            part = reading if rows == whole else reading.rows(begin, begin + rows)
+            with arithmetic(self.device, self.path.precision):
+                loss, after = self._loss(part)
+                loss = loss if rows == whole else loss * (len(part.ids) / whole)
+                if begin == 0:
+                    self.optimizer.zero_grad()
+                (loss if self.scaling is None else loss * self.scaling.scale).backward()
+            losses.append(loss.detach())
+            ends.append(tuple(tuple(values.detach() for values in layer) for layer in after))
+        return (losses[0], ends[0]) if rows == whole else (torch.stack(losses).sum(), _joined(ends))
+
+    def _loss(self, part: _Reading) -> tuple[Tensor, NetworkState]:
+        given = part.ids, part.targets, part.state, part.noise
+        if not self.network.stacked:  # a network of its own, which knows one way only
+            return self.network.loss(*given)
+        return self.network.loss(*given, self.path, part.inside)
+
+    def _update(self, rate: float | Tensor) -> Tensor:
         training = self.training
+        if self.scaling is not None:
+            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+            rate = self.scaling.unscale(gradients) * rate
         if training.grad_clip_value is not None:
             clip_grad_value_(self.network.parameters(), training.grad_clip_value)
         norm = clip_gradients(self.network.parameters(), training.grad_clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         pull_to_zero(self.optimizer, self.recipe, training)
         self.optimizer.step()
         return norm
+
+
+class _Reading(NamedTuple):
+    """What a step reads, as its arguments."""
+
+    ids: Tensor
+    targets: Tensor
+    state: NetworkState
+    noise: torch.Generator
+    inside: bool | None
+
+    def rows(self, begin: int, stop: int) -> _Reading:
+        """Return some rows of it."""
+        cut = slice(begin, stop)
+        state = tuple(tuple(values[cut] for values in layer) for layer in self.state)
+        return self._replace(ids=self.ids[cut], targets=self.targets[cut], state=state)
+
+
+def _joined(ends: list[NetworkState]) -> NetworkState:
+    """Return the state of all rows from those of a window's parts."""
+    return tuple(
+        tuple(torch.cat(parts) for parts in zip(*layers, strict=True)) for layers in zip(*ends, strict=True)
+    )

@@ -25,20 +25,21 @@ from charrnn.events import (
     StepEvent,
 )
 from charrnn.files import locked, stamp
-from charrnn.model.network import Network, NetworkState, new_network
+from charrnn.model.network import Network, NetworkState
 from charrnn.model.scoring import TextView, mean_nats
 from charrnn.runs import TRAINER, start_directory
 from charrnn.sampling import SamplingConfig, Speaker
-from charrnn.text.splits import count_characters
 from charrnn.text.streams import Streams
 from charrnn.training.changes import changes_of
+from charrnn.training.feed import Window, make_feed
 from charrnn.training.job import Job
 from charrnn.training.lengths import next_length, rate_factor, varies
 from charrnn.training.log import EventLog, ended, write_end
 from charrnn.training.saving import Snapshot, remove_leftovers, save_best, save_first, save_last
 from charrnn.training.schedules import warmed_up
 from charrnn.training.state import Counters, load_trainer
-from charrnn.training.step import Step
+from charrnn.training.telling import end_of, plan_of
+from charrnn.training.trust import make_replay, make_step
 
 REPORT_STEPS = 10
 """The loss is read, checked and reported every so many steps (and at each of the first ones)."""
@@ -59,7 +60,7 @@ class Trainer:
     Args:
         job: What to train on and with.
         device: Where.
-        precision: ``tf32`` or ``fp32`` for the recurrent products; all else is fp32.
+        precision: ``fp32``; on CUDA ``auto``, ``tf32``, ``fp16`` or ``bf16`` too.
         started: ``time.monotonic()`` when the command began; the time budget counts from there.
         initial: Weights to begin with, instead of random ones.
         found: The stamp of ``last/trainer.safetensors`` when the directory was chosen.
@@ -74,16 +75,20 @@ class Trainer:
 
     def __post_init__(self) -> None:
         config = self.job.config
-        network = self.initial or _first_network(self.job)
+        network = self.initial or self.job.first_network()
         self.network = network.to(self.device)
-        self.step = Step(self.network, config.training, self.device, self.precision)
+        self.step = make_step(self.network, config.training, self.device, self.precision)
+        self.precision = self.step.path.precision
         self.optimizer = self.step.optimizer
+        # an average takes every step's weights in, so it wants to see every step
+        self.replay = make_replay(self.step, REPORT_STEPS if config.training.averaging == "none" else 1)
         self.schedule = SCHEDULES[config.training.schedule]
         splits, training = self.job.splits, config.training
         self.table = self.job.corpus.id_table(self.job.vocabulary)
         self.streams = Streams(
             self.job.corpus.places, self.table, *splits.train, training.batch_size, training.seq_len
         )
+        self.feed = make_feed(self.streams, self.device)
         self.val = (
             TextView(self.job.corpus.places, self.table, *splits.val)
             if splits.val[1] > splits.val[0]
@@ -93,7 +98,6 @@ class Trainer:
         self.counters = Counters()
         self.average = AVERAGINGS[training.averaging](self.network, training, self.counters)
         self.state: NetworkState = self.network.initial_state(training.batch_size)
-        self._noise = torch.Generator(self.device)
         self._stop_reason = ""
         self._seconds_before = 0.0
         self._eval_seconds = 0.0
@@ -120,8 +124,9 @@ class Trainer:
         """
         path = self.job.folder / "last" / TRAINER
         training = self.job.config.training
-        parts = (self.network, self.optimizer, training, self.average)
+        parts = (self.network, self.optimizer, training, self.average, self.step.scaling)
         self.state, self.counters = load_trainer(path, *parts)
+        self.step.parts = self.counters.parts
         self._seconds_before = self._saved_at = self.counters.seconds
         self._changes = changes_of(before or self.job.config, self.job.config, self.counters.step)
         if self._changes:
@@ -187,6 +192,7 @@ class Trainer:
 
     def _run(self) -> Iterator[Event]:
         yield self.plan_event()
+        yield from self._notices()
         if self.counters.step == 0:
             yield self._checkpoint("last")
         else:
@@ -196,6 +202,7 @@ class Trainer:
             yield self._checkpoint("last")
         while not (reason := self._finished()):
             report = self._train_step()
+            yield from self._notices()
             if report is not None:
                 yield report
             if self._eval_due():
@@ -215,25 +222,48 @@ class Trainer:
     # -- one step -----------------------------------------------------------------------------
 
     def _train_step(self) -> StepEvent | None:
-        counters, training = self.counters, self.job.config.training
+        """Take a step; where steps are replayed, as many as nobody needs to look at."""
+        counters = self.counters
         begun = time.monotonic()
-        ids, targets = (torch.from_numpy(a).to(self.device) for a in self._read_window())
-        rate = self._learning_rate(ids.shape[1])
-        noise = self._noise.manual_seed(_mix(training.seed, counters.step))
-        loss, norm, self.state = self.step(ids, targets, self.state, noise, rate)
-        self._advance(ids.shape[1])
+        known = len(self.replay.recordings)
+        windows = self._next_windows()
+        loss, norm, after = self.replay(windows, self.state)
+        self._carry(after)
         self.average.after_step()
         event = None
-        if counters.step <= REPORT_STEPS or counters.step % REPORT_STEPS == 0:
-            event = self._step_event(loss.item(), rate, norm.item())
-        if counters.step > WARM_UP_STEPS:
-            counters.trained_chars += ids.numel()
+        if self._report_due():
+            event = self._step_event(loss.item(), windows[-1].rate, norm.item())
+        if counters.step > WARM_UP_STEPS and known == len(self.replay.recordings):
+            counters.trained_chars += sum(window.ids.numel() for window in windows)
             counters.trained_seconds += time.monotonic() - begun
         return event
 
-    def _read_window(self) -> tuple[np.ndarray, np.ndarray]:
-        length = next_length(self.job.config.training, self.counters.step, self._progress())
-        return self.streams.read(self.counters.position, length)
+    def _report_due(self) -> bool:
+        return self.counters.step <= REPORT_STEPS or self.counters.step % REPORT_STEPS == 0
+
+    def _next_windows(self) -> list[Window]:
+        """Read the windows of the next steps, of one shape, up to one after which something else happens."""
+        windows = [self._next_window()]
+        while len(windows) < self.replay.group and not (
+            self.counters.position == 0 or self._report_due() or self._finished() or self._eval_due()
+        ):
+            left = self.streams.row_length - self.counters.position
+            if min(self._next_length(), left) != windows[0].ids.shape[1]:
+                break
+            windows.append(self._next_window())
+        return windows
+
+    def _next_window(self) -> Window:
+        """Read the window of the next step, and count the step."""
+        counters, training = self.counters, self.job.config.training
+        ids, targets, inside = self.feed.read(counters.position, self._next_length())
+        rate = self._learning_rate(ids.shape[1])
+        window = Window(ids, targets, inside, _mix(training.seed, counters.step), rate)
+        self._advance(ids.shape[1])
+        return window
+
+    def _next_length(self) -> int:
+        return next_length(self.job.config.training, self.counters.step, self._progress())
 
     def _learning_rate(self, length: int) -> float:
         training = self.job.config.training
@@ -243,13 +273,17 @@ class Trainer:
         return training.learning_rate * factor
 
     def _advance(self, length: int) -> None:
-        """Move on by the symbols that a window had; a new epoch begins from a state of zeros."""
+        """Count a step, and the symbols that its window had."""
         self.counters.step += 1
         self.counters.position += length
         if self.counters.position == self.streams.row_length:
             self.counters.position = 0
             self.counters.epoch += 1
-            self.state = self.network.initial_state(self.job.config.training.batch_size)
+
+    def _carry(self, state: NetworkState) -> None:
+        """Keep the state for the next window; a new epoch begins from zeros."""
+        batch_size = self.job.config.training.batch_size
+        self.state = self.network.initial_state(batch_size) if self.counters.position == 0 else state
 
     # -- budget -------------------------------------------------------------------------------
 
@@ -354,9 +388,9 @@ class Trainer:
         for network in (self.network, self.average.judged):
             if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
                 self._diverged()
-        self.counters.seconds = self._elapsed()
+        self.counters.seconds, self.counters.parts = self._elapsed(), self.step.parts
         parts = (self.network, self.average, self.optimizer, self.state, self.counters)
-        return Snapshot(*parts, self._epochs())
+        return Snapshot(*parts, self._epochs(), self.step.scaling)
 
     # -- events -------------------------------------------------------------------------------
 
@@ -378,42 +412,20 @@ class Trainer:
     def _chars_per_second(self) -> float:
         return self.counters.trained_chars / max(self.counters.trained_seconds, 1e-9)
 
+    def _notices(self) -> Iterator[NoticeEvent]:
+        """Yield what the step has to say, once."""
+        while self.step.notices:
+            yield NoticeEvent(self.counters.step, self.step.notices.pop(0))
+
     def _checkpoint(self, which: str) -> CheckpointEvent:
         return CheckpointEvent(self.counters.step, which, self._elapsed())
 
     def plan_event(self) -> PlanEvent:
         """Return the settings that will be used, and what they amount to."""
-        job = self.job
-        chars = (
-            count_characters(job.corpus, part) for part in (job.splits.train, job.splits.val, job.splits.test)
-        )
-        return PlanEvent(
-            self.counters.step,
-            job.config.to_json(),
-            self.network.num_params,
-            *chars,
-            len(job.vocabulary),
-            f"{self.device.type} {self.precision}",
-        )
+        return plan_of(self)
 
     def _end_event(self, seconds: float) -> EndEvent:
-        best = self.counters.best_val_loss
-        return EndEvent(
-            self.counters.step,
-            str(self.job.folder),
-            self._epochs(),
-            seconds,
-            self._chars_per_second(),
-            self.network.num_params,
-            best,
-            None if best is None else best / math.log(2),
-            self.counters.stopped_by,
-        )
-
-
-def _first_network(job: Job) -> Network:
-    training = job.config.training
-    return new_network(job.config.model, len(job.vocabulary), training.seed, training.seq_len)
+        return end_of(self, self._epochs(), seconds, self._chars_per_second())
 
 
 def _mix(seed: int, step: int) -> int:

@@ -51,7 +51,9 @@ class AdamW(torch.optim.AdamW):
         """Update all weights that have a gradient."""
         native = library()
         updated = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if native is None or not all(_plain(p) and _plain(p.grad) for _, p in updated):
+        if native is None or not all(
+            _plain(p) and _plain(p.grad) and not isinstance(group["lr"], Tensor) for group, p in updated
+        ):
             super().step(closure)
             return
         for group, parameter in updated:

@@ -1,0 +1,50 @@
+"""What a trainer tells before its first step and after its last."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from charrnn.events import EndEvent, PlanEvent
+from charrnn.text.splits import count_characters
+
+if TYPE_CHECKING:
+    from charrnn.training.trainer import Trainer
+
+
+def plan_of(trainer: Trainer) -> PlanEvent:
+    """Return the settings that will be used, and what they amount to."""
+    job = trainer.job
+    parts = (job.splits.train, job.splits.val, job.splits.test)
+    return PlanEvent(
+        trainer.counters.step,
+        job.config.to_json(),
+        trainer.network.num_params,
+        *(count_characters(job.corpus, part) for part in parts),
+        len(job.vocabulary),
+        where(trainer),
+    )
+
+
+def where(trainer: Trainer) -> str:
+    """Return device, precision and on CUDA how the layers run, for the plan's line."""
+    place, config = f"{trainer.device.type} {trainer.precision}", trainer.job.config
+    if trainer.device.type != "cuda":
+        return place
+    return f"{place} ({trainer.step.path.words(config.model.hidden_size, config.training.batch_size)})"
+
+
+def end_of(trainer: Trainer, epochs: float, seconds: float, chars_per_second: float) -> EndEvent:
+    """Return that training is over, and what came of it."""
+    counters, best = trainer.counters, trainer.counters.best_val_loss
+    return EndEvent(
+        counters.step,
+        str(trainer.job.folder),
+        epochs,
+        seconds,
+        chars_per_second,
+        trainer.network.num_params,
+        best,
+        None if best is None else best / math.log(2),
+        counters.stopped_by,
+    )

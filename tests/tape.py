@@ -1,0 +1,125 @@
+"""A CUDA graph as a processor can have one: operations on fixed arrays, recorded without effect, run again.
+
+What a host does between operations is not on the tape: numbers that Python computed stay as they were when it
+was recorded, and whatever needs to look at a value is refused. That is what makes it a stand-in.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+LOOKS = (
+    "_local_scalar_dense",
+    "item",
+    "is_nonzero",
+    "equal",
+    "allclose",
+    "nonzero",
+    "masked_select",
+    "bincount",
+)
+"""Operations whose result, or its size, the host must wait for."""
+
+
+class HostLooked(RuntimeError):
+    """Something on the host asked for a value."""
+
+
+def check(func, args, kwargs):
+    """Refuse what a device cannot do without the host."""
+    name = func.overloadpacket.__name__
+    if name in LOOKS or name.startswith(("unique", "_unique")):
+        raise HostLooked(name)
+    if name.startswith("index") and any(
+        isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8) for x in tree_leaves(args[1:2])
+    ):
+        raise HostLooked(f"{name} by a mask")
+    other = kwargs.get("device") if name == "_to_copy" else args[1].device if name == "copy_" else None
+    if other is not None and other != args[0].device:
+        raise HostLooked("a copy to another device")
+
+
+@contextmanager
+def blind():
+    """Refuse the ways to a value that are no operations of torch."""
+
+    def refuse(*_, **__):
+        raise HostLooked("a list or an array")
+
+    with patch.multiple(torch.Tensor, tolist=refuse, numpy=refuse, cpu=refuse):
+        yield
+
+
+class NoLook(TorchDispatchMode):
+    """Runs what a device can do by itself, and nothing else."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        check(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+class Tape(TorchDispatchMode):
+    """Records operations; everything that was there before is put back as it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+        self._made, self._before = set(), {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        check(func, args, kwargs)
+        for tensor in tensors((args, kwargs)):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self._made and storage.data_ptr() not in self._before:
+                self._before[storage.data_ptr()] = (storage, storage.clone())
+        out = func(*args, **kwargs)
+        self.operations.append((func, args, kwargs, out))
+        known = self._before.keys()
+        self._made |= {t.untyped_storage().data_ptr() for t in tensors(out)} - known
+        return out
+
+    def undo(self):
+        for storage, content in self._before.values():
+            storage.copy_(content)
+
+    @torch.no_grad()
+    def replay(self):
+        for func, args, kwargs, out in self.operations:
+            again = func(*args, **kwargs)
+            for old, new in zip(tensors(out), tensors(again), strict=True):
+                if old.data_ptr() != new.data_ptr():  # neither a view nor in place
+                    old.copy_(new)
+
+
+class Tapes:
+    """A ``Recorder`` that records tapes."""
+
+    def __init__(self, device=None):
+        self.recorded = 0
+
+    def aside(self):
+        return nullcontext()
+
+    def record(self, work, noises):
+        tape = Tape()
+        with blind(), tape:
+            work()
+        tape.undo()
+        self.recorded += 1
+        return tape.replay
+
+
+def fuse(step):
+    """Let a step's optimizer be torch's fused one, as on CUDA; the others ask for the number of steps."""
+    for group in step.optimizer.param_groups:
+        group["fused"] = True
+
+
+def tensors(tree):
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,255 @@
+"""One step: it waits for nothing, its loss scale is torch's, and a window too large is read in parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_runs import assert_resumes_exactly, files_equal, run_events, write_words
+from tape import HostLooked, NoLook, blind, fuse
+
+from charrnn.config import OPTIMIZERS, ModelConfig, TrainingConfig
+from charrnn.devices import resolve_precision
+from charrnn.errors import ConfigError, TrainingError
+from charrnn.events import NoticeEvent
+from charrnn.model import kernels
+from charrnn.model.network import Network, new_network
+from charrnn.model.paths import Path
+from charrnn.runs import load_tensors
+from charrnn.training import updates
+from charrnn.training.scaling import LossScale
+from charrnn.training.step import Step
+
+CPU = torch.device("cpu")
+STACK = {p: Path("stack", "", p, True, 8, 8, 8) for p in ("fp32", "fp16")}
+PLAIN = Path("stock", "", "fp32")
+RECORDED = [name for name in OPTIMIZERS if "fused" in OPTIMIZERS[name].recorded_with]
+RECORDED += ["adam", "adamw"]  # fused everywhere; torch's other rules can be recorded on a GPU alone
+
+
+@pytest.fixture
+def torch_only(monkeypatch):
+    """Run what runs on a GPU: no native kernel, whose work nobody would see."""
+    for module in (kernels, updates):
+        monkeypatch.setattr(module, "library", lambda: None)
+
+
+def make_step(path=PLAIN, cell="lstm", optimizer="adamw", dropout=0.0, model=None, **training):
+    settings = {"batch_size": 6, "learning_rate": 0.01, "weight_decay": 0.1, "optimizer": optimizer}
+    config = ModelConfig(cell, 9, 2, embedding_size=4, dropout=dropout, **(model or {}))
+    return Step(new_network(config, 11, seed=3), TrainingConfig(**settings | training), CPU, path=path)
+
+
+def arguments(seed=0, rows=6, length=8):
+    noise = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1, 11, (rows, length + 1), generator=noise)
+    return ids[:, :-1], ids[:, 1:]
+
+
+def take(step, count=3, rate=0.01):
+    state = step.network.initial_state(6)
+    for seed in range(count):
+        noise = torch.Generator().manual_seed(seed)
+        outcome = step(*arguments(seed), state, noise, rate, False)
+        state = outcome.state
+    return outcome
+
+
+def weights(step):
+    return torch.cat([p.detach().flatten() for p in step.network.parameters()])
+
+
+# -- nothing waits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", RECORDED)
+@pytest.mark.parametrize("path", [PLAIN, *STACK.values()], ids=lambda p: f"{p.name} {p.precision}")
+def test_no_step_looks_at_a_value(torch_only, optimizer, path):
+    more = {"l2": 0.01} if OPTIMIZERS[optimizer].decouples else {}
+    levers = {"weight_drop": 0.3, "skip_connections": True}
+    step = make_step(path, "lstm", optimizer, 0.2, levers, grad_clip_value=0.01, **more)
+    fuse(step)
+    take(step, 1, torch.tensor(0.01))  # what is made once may look
+    before = weights(step)
+    with blind(), NoLook():
+        take(step, 2, torch.tensor(0.01))
+    assert not torch.equal(weights(step), before)
+
+
+@pytest.mark.parametrize("cell", ["gru", "elman", "mingru", "minlstm", "jordan"])
+def test_no_cell_looks_at_a_value(torch_only, cell):
+    step = make_step(Path("plain", "", "fp32"), cell)
+    take(step, 1, torch.tensor(0.01))
+    with blind(), NoLook():
+        take(step, 1, torch.tensor(0.01))
+
+
+def test_one_who_looks_is_found(torch_only, monkeypatch):
+    step = make_step()
+    loss = step.network.loss
+    for look in (
+        lambda x: x.item(),
+        float,
+        bool,
+        lambda x: x.tolist(),
+        lambda x: x.detach().numpy(),
+        lambda x: x.nonzero(),
+        lambda x: x.reshape(1)[x.reshape(1) > 0],
+    ):
+        monkeypatch.setattr(step.network, "loss", lambda *a, look=look: (look(loss(*a)[0]), loss(*a))[1])
+        with pytest.raises(HostLooked), blind(), NoLook():
+            take(step, 1, torch.tensor(0.01))
+    monkeypatch.setattr(step.network, "loss", lambda *a: loss(*a[:-1], None))
+    with pytest.raises(HostLooked), blind(), NoLook():  # unless it is told, a network looks for documents
+        take(step, 1, torch.tensor(0.01))
+
+
+@pytest.mark.parametrize("optimizer", RECORDED)
+def test_a_rate_on_the_device_is_the_same_rate(torch_only, optimizer):
+    """With Python's number, and with a tensor that holds it: as exactly as fp32 holds the number."""
+    numbers, tensors = make_step(optimizer=optimizer), make_step(optimizer=optimizer)
+    fuse(numbers)
+    fuse(tensors)
+    take(numbers, 4, 0.0078125)  # 2^-7
+    take(tensors, 4, torch.tensor(0.0078125))
+    assert torch.allclose(weights(numbers), weights(tensors), rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(weights(numbers), weights(make_step()), rtol=1e-2)
+
+
+# -- loss scale ---------------------------------------------------------------------------------
+
+
+def test_the_loss_scale_is_that_of_torch(monkeypatch):
+    """Against ``torch.amp.GradScaler``, over overflows at random."""
+    monkeypatch.setattr("charrnn.training.scaling.GROWTH_STEPS", 3)
+    theirs = torch.amp.GradScaler("cpu", growth_interval=3)
+    ours = LossScale(CPU)
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    theirs.scale(torch.ones(()))
+    noise = torch.Generator().manual_seed(1)
+    for _ in range(40):
+        gradient = torch.randn(3, generator=noise)
+        kind = int(torch.randint(0, 6, (), generator=noise))
+        gradient[0] = {0: torch.inf, 1: torch.nan}.get(kind, gradient[0])
+        weight.grad = gradient * ours.scale
+        before, mine = weight.detach().clone(), [gradient * ours.scale, torch.ones(2) * ours.scale]
+        theirs.step(optimizer)
+        theirs.update()
+        kept = float(ours.unscale(mine))
+        assert float(ours.scale) == theirs.get_scale()
+        assert bool(kept) == (not torch.equal(weight, before)) == (kind > 1)
+        torch.testing.assert_close(mine[0], gradient if kept else torch.zeros(3))
+        torch.testing.assert_close(mine[1], torch.full((2,), kept))
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_no_weight_moves_at_an_overflow(optimizer, monkeypatch):
+    step = make_step(STACK["fp16"], optimizer=optimizer)
+    take(step, 2)
+    before, scale = weights(step), float(step.scaling.scale)
+    step.scaling.scale.fill_(1e30)  # above what fp16 holds
+    outcome = take(step, 1)
+    assert torch.equal(weights(step), before) and float(outcome.norm) == 0
+    assert float(step.scaling.scale) == pytest.approx(5e29)
+    step.scaling.scale.fill_(scale)
+    take(step, 1)
+    assert not torch.equal(weights(step), before) and bool(weights(step).isfinite().all())
+
+
+def test_scaled_fp16_learns_what_fp32_learns():
+    """A loss whose gradients fp16 cannot hold unscaled: it must not matter."""
+    found = {}
+    for name, path in (("fp32", STACK["fp32"]), ("fp16", STACK["fp16"]), ("unscaled", STACK["fp16"])):
+        step = make_step(path, optimizer="sgd", weight_decay=0.0, grad_clip=100.0)
+        if name == "unscaled":
+            step.scaling.scale.fill_(1.0)
+        loss = step.network.loss
+        step.network.loss = lambda *a, loss=loss: ((made := loss(*a))[0] * 1e-6, made[1])
+        before = weights(step)
+        take(step, 3, 1e5)
+        found[name] = weights(step) - before
+    errors = {name: float((found[name] - found["fp32"]).norm() / found["fp32"].norm()) for name in found}
+    assert errors["fp16"] < 0.02 < 0.2 < errors["unscaled"]
+
+
+def test_a_run_in_fp16_resumes_exactly(tmp_path, monkeypatch):
+    """The loss scale is part of a checkpoint."""
+    monkeypatch.setattr("charrnn.training.step.choose_path", lambda *_: STACK["fp16"])
+    monkeypatch.setattr("charrnn.training.scaling.GROWTH_STEPS", 4)
+    settings = {"training.steps": 12, "training.num_evals": 2}
+    assert_resumes_exactly(write_words(tmp_path), tmp_path, 7, **settings)
+    saved, _ = load_tensors(tmp_path / "cut" / "last" / "trainer.safetensors")
+    assert float(saved["scaling.scale"]) == 2.0**19 and int(saved["scaling.steps"]) == 0
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def too_large(rows):
+    """Let a network run out of memory above so many rows, as a GPU does: after half of the work."""
+    whole = Network.loss
+
+    def loss(self, ids, *more):
+        made = whole(self, ids, *more)
+        if len(ids) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made
+
+    return loss
+
+
+@pytest.mark.parametrize("path", [PLAIN, STACK["fp32"]], ids=["stock", "stack"])
+@pytest.mark.parametrize(("rows", "parts"), [(6, 1), (5, 2), (3, 2), (2, 4), (1, 6)])
+def test_a_window_in_parts_is_the_same_step(monkeypatch, path, rows, parts):
+    whole, cut = make_step(path), make_step(path)
+    expected = take(whole)
+    monkeypatch.setattr(Network, "loss", too_large(rows))
+    found = take(cut)
+    assert cut.parts == parts and len(cut.notices) == (parts > 1)
+    torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.loss, expected.loss)
+    torch.testing.assert_close(found.norm, expected.norm, rtol=1e-4, atol=1e-6)
+    for mine, theirs in zip(found.state, expected.state, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_masks_do_not_depend_on_how_often_memory_ran_out(monkeypatch):
+    monkeypatch.setattr(Network, "loss", too_large(2))
+    first, second = make_step(dropout=0.4), make_step(dropout=0.4)
+    second.parts = 4
+    take(first)
+    take(second)
+    assert torch.equal(weights(first), weights(second)) and first.notices and not second.notices
+
+
+def test_where_one_row_is_too_much_training_ends(monkeypatch):
+    monkeypatch.setattr(Network, "loss", too_large(0))
+    with pytest.raises(TrainingError, match="even row by row"):
+        take(make_step())
+
+
+def test_a_trainer_says_once_that_memory_was_too_small_and_resumes_exactly(tmp_path, monkeypatch):
+    text = write_words(tmp_path)
+    monkeypatch.setattr(Network, "loss", too_large(1))
+    settings = {"training.steps": 12, "training.num_evals": 2}
+    events = run_events(text, tmp_path / "run", **settings)
+    said = [e.message for e in events if isinstance(e, NoticeEvent)]
+    assert said == [
+        "memory does not hold a window of 4 × 16: from now on it is read in parts of 1 rows, whose gradients "
+        "are added up before a step"
+    ]
+    assert_resumes_exactly(text, tmp_path, 7, **settings)
+    files_equal(tmp_path / "run", tmp_path / "cut", "last/trainer.safetensors")
+
+
+# -- asking for a precision ---------------------------------------------------------------------
+
+
+def test_precisions():
+    assert [resolve_precision(name, CPU) for name in ("auto", "fp32")] == ["fp32", "fp32"]
+    with pytest.raises(ConfigError, match="is for CUDA, and this is `cpu`"):
+        resolve_precision("fp16", CPU)
+    cuda = torch.device("cuda")
+    assert [resolve_precision(name, cuda) for name in ("auto", "tf32", "bf16")] == ["auto", "tf32", "bf16"]
+    with pytest.raises(ConfigError, match="unknown precision `fp17`"):
+        resolve_precision("fp17", cuda)
