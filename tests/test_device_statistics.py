@@ -43,6 +43,13 @@ def view_of(length, seed=0):
     return TextView(places, np.array([0, *range(1, VOCAB)]), 0, length)
 
 
+@pytest.fixture
+def as_on_a_device(monkeypatch):
+    """The paths of an accelerator, on the CPU."""
+    monkeypatch.setattr(kernels, "usable", lambda *_: False)
+    monkeypatch.setattr(network, "RETRACED", ("cpu",))
+
+
 # evaluation
 
 
@@ -69,6 +76,26 @@ def test_costs_that_come_together_are_those_that_come_window_by_window(monkeypat
     together, fewer = costs()
     assert together == alone and -(-number // 3) <= fewer < number
     assert mean_nats(made, view, np.zeros(VOCAB)) == pytest.approx(loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_costs_wait_for_nothing_until_they_are_read(as_on_a_device, monkeypatch, cell):
+    monkeypatch.setattr(scoring, "WINDOW", 7)
+    made, ids = make_network(cell), np.random.default_rng(0).integers(1, VOCAB, (3, 40))
+    state = made.initial_state(3)
+    expected, _ = scoring._costs(made, ids, state)
+    with NoWaiting():
+        found, _ = scoring._costs(made, ids, state)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_recording_waits_for_nothing(as_on_a_device, cell):
+    made = make_network(cell)
+    recorder, ids = Recorder(made, np.arange(VOCAB), all_neurons(made, "h")), torch.full((3, 10), 2)
+    with NoWaiting(), torch.inference_mode():
+        values, _ = recorder._window(ids, made.initial_state(3), False, {"inside": False})
+    assert values.shape == (3, 10, 14)
 
 
 # traces that are made from outputs
@@ -101,13 +128,6 @@ def test_with_zoneout_there_is_no_way_but_steps(monkeypatch):
     ids = torch.randint(1, VOCAB, (2, 9), generator=torch.Generator().manual_seed(0))
     (expected, _), (found, _) = both_traces(monkeypatch, made, ids, made.initial_state(2))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-
-
-@pytest.fixture
-def as_on_a_device(monkeypatch):
-    """The paths of an accelerator, on the CPU."""
-    monkeypatch.setattr(kernels, "usable", lambda *_: False)
-    monkeypatch.setattr(network, "RETRACED", ("cpu",))
 
 
 def random_pieces(*lengths):

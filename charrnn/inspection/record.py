@@ -14,6 +14,7 @@ from charrnn.errors import InspectionError
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.pieces import Piece
 from charrnn.model.network import Network, NetworkState
+from charrnn.model.scoring import begun_inside
 from charrnn.text.vocabulary import BOUNDARY
 
 WINDOW = 50
@@ -90,7 +91,8 @@ class Recorder:
 
     def _read_rows(self, pieces: Sequence[Piece], rows: list[int]) -> Iterator[Recorded]:
         lengths = np.array([len(pieces[row]) for row in rows])
-        ids = np.full((len(rows), lengths.max()), BOUNDARY, dtype=np.int64)
+        # what fills a row up is not looked at; a boundary there would cut the row
+        ids = np.full((len(rows), lengths.max()), BOUNDARY + 1, dtype=np.int64)
         for i, row in enumerate(rows):
             ids[i, : lengths[i]] = self.table[pieces[row].places]
         symbols = to_device(ids, self.device)
@@ -101,17 +103,19 @@ class Recorder:
             for begin in range(0, ids.shape[1], WINDOW):
                 running = int((lengths > begin).sum())  # rows are sorted, the longest first
                 state = tuple(tuple(part[:running] for part in layer) for layer in state)
-                window = symbols[:running, begin : begin + WINDOW]
-                parts, state = self._window(window, state, begin // WINDOW % CHECKED_WINDOWS == 0)
+                at = np.s_[:running, begin : begin + WINDOW]
+                checked = begin // WINDOW % CHECKED_WINDOWS == 0
+                inside = begun_inside(self.network, ids[at])
+                parts, state = self._window(symbols[at], state, checked, inside)
                 left = np.clip(lengths[:running] - begin, 0, WINDOW)
                 yield Recorded(rows[:running], begin, left, parts)
 
     def _window(
-        self, window: torch.Tensor, state: NetworkState, checked: bool
+        self, window: torch.Tensor, state: NetworkState, checked: bool, inside: dict[str, bool]
     ) -> tuple[list[torch.Tensor], NetworkState]:
         """Read a window, (B, T); return the activations, some neurons each, and the state after it."""
         with arithmetic(window.device, "fp32"):
-            traces, after = self.network.trace(window, state, self._kinds)
+            traces, after = self.network.trace(window, state, self._kinds, **inside)
             if checked:
                 self._check(self.network.join([trace["h"] for trace in traces]), state, window)
         return self._parts(traces), after

@@ -171,7 +171,11 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def trace(
-        self, ids: Tensor, state: NetworkState, kinds: Collection[str] | None = None
+        self,
+        ids: Tensor,
+        state: NetworkState,
+        kinds: Collection[str] | None = None,
+        inside: bool | None = None,
     ) -> tuple[list[dict[str, Tensor]], NetworkState]:
         """Read a window and return all that every layer did, without gradients.
 
@@ -179,12 +183,13 @@ class Network(nn.Module):
             ids: (B, T) int64.
             state: The state before the first timestep.
             kinds: Names of what is returned, ``h`` among them; None means everything.
+            inside: As for ``hidden``.
 
         Returns:
             For each layer the recorded quantities by name, each (T, B, H), and the state after the
             last timestep.
         """
-        run, state = self._window(ids, state)
+        run, state = self._window(ids, state, None, inside)
         hidden, traces, after = None, [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
             trace, layer_after = run.trace(layer, hidden, layer_state, kinds)

@@ -133,14 +133,20 @@ def _warm_state(network: Network, view: TextView, begins: np.ndarray) -> Network
 
 def _costs(network: Network, ids: np.ndarray, state: NetworkState) -> tuple[np.ndarray, NetworkState]:
     """Return -ln p of ids[:, 1:], (S, T), read back once, and the state after reading ids[:, :-1]."""
-    tensor = to_device(ids, network.readout.weight.device)
-    parts = []
+    tensor, parts = to_device(ids, network.readout.weight.device), []
     with torch.inference_mode(), arithmetic(tensor.device, "fp32"):
-        for read, wanted in zip(*(t.split(WINDOW, 1) for t in (tensor[:, :-1], tensor[:, 1:])), strict=True):
-            logits, state = network(read, state)
-            nats = cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-            parts.append(nats.view(len(ids), -1))
-    return torch.cat(parts, 1).cpu().double().numpy(), state
+        for begin in range(0, ids.shape[1] - 1, WINDOW):
+            window = slice(begin, min(begin + WINDOW, ids.shape[1] - 1))
+            hidden, state = network.hidden(tensor[:, window], state, **begun_inside(network, ids[:, window]))
+            wanted = tensor[:, 1:][:, window].t().flatten()
+            nats = cross_entropy(network.readout(hidden).flatten(0, 1), wanted, reduction="none")
+            parts.append(nats.view(-1, len(ids)))
+    return torch.cat(parts).cpu().double().t().numpy(), state
+
+
+def begun_inside(network: Network, ids: np.ndarray) -> dict[str, bool]:
+    """Return what a network is told of a window's documents, (B, T), so that it need not ask the device."""
+    return {"inside": bool((ids[:, 1:] == BOUNDARY).any())} if network.stacked else {}
 
 
 def mean_nats(network: Network, view: TextView, extra_nats: np.ndarray) -> tuple[float, int]:
