@@ -202,7 +202,10 @@ def machine() -> dict[str, Any]:
 
 def commit() -> str:
     words = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # no git, and so no history
+        return ""
 
 
 if __name__ == "__main__":

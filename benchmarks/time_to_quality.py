@@ -159,7 +159,7 @@ def our_curve(lines: Iterable[str], late: float) -> list[dict[str, float]]:
 def train_nanogpt(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run its train.py in a copy, keep every checkpoint that it saves, and score them afterwards."""
     place = folder / "nanogpt"
-    shutil.copytree(options.nanogpt, place, ignore=shutil.ignore_patterns(".git", "data", "assets", "out*"))
+    copied(options.nanogpt, place)
     prepare(options.text, place / "data" / "shakespeare_char")
     command = [sys.executable, "-u", "train.py", *RECIPE]
     if few := options.iterations:
@@ -178,6 +178,11 @@ def train_nanogpt(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "curve": [look | {"loss": exact[look["step"]]} for look in looks if look["step"] in exact],
         "printed": looks,
     }
+
+
+def copied(checkout: Path, place: Path) -> None:
+    """Copy the code of nanoGPT; the checkout stays as it is."""
+    shutil.copytree(checkout, place, ignore=shutil.ignore_patterns(".git", "data", "assets", "out*"))
 
 
 def prepare(text: Path, folder: Path) -> None:
