@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test torture lint demo-run clean
+.PHONY: demo test test-oldest torture lint dist demo-run clean
 
 demo: $(VENV)/installed
 	$(BIN)/charrnn train stdlib --run demo --overwrite --minutes 4
@@ -15,6 +15,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The same with the oldest versions of the light dependencies that are allowed.
+test-oldest: $(VENV)-oldest/installed
+	$(VENV)-oldest/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 # The long forms of docs/reliability.md. One of them: .venv/bin/python -m tests.torture locks --count 20 --seed 1
 torture: $(VENV)/installed-dev
@@ -35,12 +39,22 @@ $(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/installed-dev: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(VENV)/installed-dev: $(SOURCES) constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(VENV)/installed $@
 
+$(VENV)-oldest/installed: $(SOURCES) constraints-oldest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[dev]'
+	touch $@
+
+# A wheel and an sdist of the last commit in dist/: the same bytes wherever and whenever they are built.
+dist: $(VENV)/installed-dev
+	rm -rf dist
+	$(BIN)/python -m tests.torture.supply dist
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest dist build .pytest_cache .ruff_cache
 
 # The run that comes with the program: trained, inspected and recorded anew. About 15 minutes.
 demo-run: $(VENV)/installed

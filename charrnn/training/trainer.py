@@ -430,4 +430,4 @@ class Trainer:
 
 def _mix(seed: int, step: int) -> int:
     """Return a seed for one step, so that dropout masks depend on nothing but the step's number."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1
