@@ -215,26 +215,36 @@ class Run:
         result = evaluation.evaluate(
             self.network, self.vocabulary, corpus, part, cold_window=cold_window, progress=progress
         )
-        again = None
-        splits = self.checkpoint.corpus["splits"]
-        val = tuple(splits["val"])
+        again = training = validation = None
+        if own is not None:
+            train, val = (tuple(self.checkpoint.corpus["splits"][name]) for name in ("train", "val"))
+            training = own, train
+            validation = (own, val) if val[0] < val[1] and part != val else None
         if dynamic:
             again = evaluation.evaluate_dynamic(
                 self.network,
                 self.vocabulary,
                 corpus,
                 part,
-                training=None if own is None else (own, tuple(splits["train"])),
-                validation=None if own is None or part == val or val[0] == val[1] else (own, val),
+                training=training,
+                validation=validation,
                 rate=dynamic_rate,
                 progress=progress,
             )
         seen = bool(texts) and corpus.info["sha256"] == self.checkpoint.corpus.get("sha256")
-        measured = self._baselines(own, corpus, part) if baselines else {}
-        return replace(result, trained_on=seen, baselines=measured, dynamic=again)
+        measured: dict[str, Any] = {}
+        if baselines:
+            known = evaluation.baselines(self.vocabulary, training, corpus, part)
+            measured = dict(zip(("baselines", "baselines_saw"), known, strict=True))
+        return replace(result, trained_on=seen, dynamic=again, **measured)
 
     def text_to_score(
-        self, texts: Sequence[str] = (), *, split: str = "val", encoding: str | None = None
+        self,
+        texts: Sequence[str] = (),
+        *,
+        split: str = "val",
+        encoding: str | None = None,
+        progress: Callable[[float], None] = lambda share: None,
     ) -> tuple[Corpus, tuple[int, int]]:
         """Return texts whole, or a split of the run's own text, and the positions where it lies.
 
@@ -242,6 +252,7 @@ class Run:
             texts: As for ``evaluate``, like the others.
             split: ``val`` or ``test``.
             encoding: That of ``texts``.
+            progress: Called with the share that is read.
 
         Raises:
             RunError: The run's own text cannot be found any more.
@@ -249,7 +260,7 @@ class Run:
         """
         evaluation.check_split(split)
         if texts:
-            corpus = open_corpus(find_sources(texts), self.config.text.of(encoding))
+            corpus = open_corpus(find_sources(texts), self.config.text.of(encoding), progress=progress)
             return corpus, (0, len(corpus.places))
         if encoding is not None:
             raise ConfigError("`--encoding` is that of a text to score, and none was named")
@@ -403,12 +414,6 @@ class Run:
             progress("reading the text")
             subject = self.subject(texts=texts, hypotheses=("column",))
         return find_gradients(subject, self.checkpoint.config.training.seq_len, lags, progress)
-
-    def _baselines(self, own: Any, corpus: Any, part: tuple[int, int]) -> dict[str, float | None]:
-        if own is None:
-            return dict.fromkeys(evaluation.BASELINES)
-        train = tuple(self.checkpoint.corpus["splits"]["train"])
-        return evaluation.baselines(self.vocabulary, own, train, corpus, part)
 
 
 def load(

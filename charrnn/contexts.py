@@ -19,6 +19,8 @@ from charrnn.text.vocabulary import BOUNDARY, Vocabulary
 
 LN2 = log(2)
 LONGEST = 512
+MOST = 4 << 20
+"""Symbols of the text that are looked at; of a longer text, the first."""
 TARGETS = 2_500
 MIN_SHARE = 0.1
 ROWS = 250
@@ -90,7 +92,8 @@ def measure_contexts(
 
     Up to 2,500 characters at even distances are scored, each of which has as many characters of its document
     before it as the longest context has. A shorter context is read from a state of zeros. The longest is the
-    largest power of two that a tenth of the text has room for.
+    largest power of two that a tenth of the text has room for. Of a text of more than 4 Mi symbols the
+    first are looked at.
 
     Args:
         network: In evaluation mode, on the device it shall run on.
@@ -102,6 +105,7 @@ def measure_contexts(
     Raises:
         TextError: There is too little text.
     """
+    part = (part[0], min(part[1], part[0] + MOST))
     view = TextView(corpus.places, corpus.id_table(vocabulary), *part)
     places = view.read(0, len(view))
     extra = corpus.extra_nats(vocabulary)[places] / LN2

@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.baselines import compressor_bits, ngram_nats, ppmd_bits, unigram_nats
+from charrnn.baselines import NgramModel, Symbols, compressor_bits, ppmd_bits, unigram_costs
 from charrnn.errors import ConfigError, RunError, TextError
 from charrnn.model import dynamic
 from charrnn.model.network import Network
 from charrnn.model.scoring import ScoredWindow, TextView, score, score_cold
 from charrnn.text.corpus import Corpus
+from charrnn.text.splits import count_characters
 from charrnn.text.vocabulary import BOUNDARY, Vocabulary
 
 LN2 = log(2)
 BLOCK_CHARS = 1_000
+PIECE = 1 << 20
 PREFACE_BYTES = 64 << 20
+"""What the baselines see of the end of the training text: so many bytes, and at most so many symbols."""
 CHOICE_CHARS = 20_000
 """Characters on which the learning rate of dynamic evaluation is chosen."""
 MOST_RATES = 6
@@ -90,6 +93,8 @@ class Evaluation:
         context: ``carried``, or ``cold-N`` for windows of N from a state of zeros.
         baselines: Bits per character of other methods given the same training text; None where that
             text cannot be found any more, or the package that measures one is not installed.
+        baselines_saw: Characters (or bytes) at the end of the training text that ``ngram``, the counts, and
+            the compressors were given, where that is not all of it.
         trained_on: Whether the text has the training text in it.
         dynamic: The same for a copy that learns while it reads, where that was asked for.
         block_bpc: Bits per character of each block of 1,000 characters.
@@ -103,6 +108,7 @@ class Evaluation:
     stderr_bpc: float | None
     context: str
     baselines: dict[str, float | None] = field(default_factory=dict)
+    baselines_saw: dict[str, int] = field(default_factory=dict)
     trained_on: bool = False
     dynamic: DynamicEvaluation | None = None
     block_bpc: tuple[float, ...] = field(default=(), repr=False)
@@ -273,47 +279,82 @@ def _standard_error(means: np.ndarray) -> float | None:
 
 
 def _utf8_bytes(corpus: Corpus, part: tuple[int, int]) -> int:
-    return sum(len(piece) for piece in text_bytes(corpus, part))
+    return sum(len(piece) for piece in TextBytes(corpus, part))
 
 
-def text_bytes(corpus: Corpus, part: tuple[int, int], piece: int = 1 << 22) -> Iterator[bytes]:
-    """Yield the UTF-8 (or raw) bytes of a part of a corpus, documents joined."""
-    for start in range(*part, piece):
-        yield corpus.text(start, min(start + piece, part[1])).encode("utf-8", "surrogateescape")
+@dataclass(frozen=True)
+class TextBytes:
+    """The UTF-8 (or raw) bytes of a part of a corpus, documents joined, piece by piece as often as wanted."""
+
+    corpus: Corpus
+    part: tuple[int, int]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(*self.part, PIECE):
+            text = self.corpus.text(start, min(start + PIECE, self.part[1]))
+            yield text.encode("utf-8", "surrogateescape")
+
+    def last(self, limit: int) -> bytes:
+        """Return the last bytes, at most so many."""
+        held = bytearray()
+        for piece in TextBytes(self.corpus, (max(self.part[0], self.part[1] - limit), self.part[1])):
+            held += piece
+            del held[: max(0, len(held) - limit)]
+        return bytes(held)
 
 
 def baselines(
-    vocabulary: Vocabulary, training: Corpus, train: tuple[int, int], corpus: Corpus, part: tuple[int, int]
-) -> dict[str, float | None]:
-    """Return the bits per character that simpler methods need for a text, given the training text.
+    vocabulary: Vocabulary,
+    training: tuple[Corpus, tuple[int, int]] | None,
+    corpus: Corpus,
+    part: tuple[int, int],
+) -> tuple[dict[str, float | None], dict[str, int]]:
+    """Measure the bits per character that simpler methods need for a text, given the training text.
 
-    The n-gram and the counts are trained on, and the compressors are given first, the last 64 MiB of
-    the training text.
+    The counts and the n-gram are trained on, and the compressors are given first, the last 64 MiB of the
+    training text; the n-gram on less where that has more different n-grams than there is memory for.
 
     Args:
         vocabulary: The run's, so that unseen characters cost every method the same.
-        training: Holds the training text, at ``train``.
-        train: Begin and end of the training split.
+        training: The training text and where it lies; None where it cannot be found any more.
         corpus: Holds the text to score, at ``part``.
         part: Begin and end position.
 
     Returns:
-        By name; None for ``ppmd`` where ``pyppmd`` is not installed.
+        The bits by name, None without training text, or for ``ppmd`` without ``pyppmd``; and what they saw of
+        the training text, if not all: ``unigram`` and ``ngram`` in symbols, ``compressors`` in bytes.
     """
-    train = (max(train[0], train[1] - PREFACE_BYTES), train[1])
-    known = training.id_table(vocabulary)[training.places[slice(*train)]]
-    places = corpus.places[slice(*part)]
-    ids = corpus.id_table(vocabulary)[places]
-    counted = places != BOUNDARY
-    chars = int(counted.sum())
-    extra = float(corpus.extra_nats(vocabulary)[places].sum())
-    bits: dict[str, float | None] = {}
-    for name, nats in (("unigram", unigram_nats), ("ngram", ngram_nats)):
-        bits[name] = (float(nats(known, ids, len(vocabulary))[counted].sum()) + extra) / LN2
-    preface, text = b"".join(text_bytes(training, train)), b"".join(text_bytes(corpus, part))
-    bits |= compressor_bits(preface[-PREFACE_BYTES:], text)
-    bits["ppmd"] = ppmd_bits(preface[-PREFACE_BYTES:], text)
-    return {name: None if total is None else total / chars for name, total in bits.items()}
+    if training is None:
+        return dict.fromkeys(BASELINES), {}
+    own, (begin, stop) = training
+    end = (max(begin, stop - PREFACE_BYTES), stop)
+    known = Symbols(own.places, own.id_table(vocabulary), *end)
+    counted, symbols = _counted_bits(vocabulary, known, corpus, part)
+    preface, text = TextBytes(own, end).last(PREFACE_BYTES), TextBytes(corpus, part)
+    bits: dict[str, float | None] = counted | compressor_bits(preface, text)
+    bits["ppmd"] = ppmd_bits(preface, text)
+    chars = count_characters(corpus, part)
+    per_char = {name: None if total is None else total / chars for name, total in bits.items()}
+    whole = end[0] == begin and symbols == len(known) and len(preface) < PREFACE_BYTES
+    return per_char, {} if whole else {"unigram": len(known), "ngram": symbols, "compressors": len(preface)}
+
+
+def _counted_bits(
+    vocabulary: Vocabulary, known: Symbols, corpus: Corpus, part: tuple[int, int]
+) -> tuple[dict[str, float], int]:
+    """Return the bits that counts and n-gram need, and how many symbols the n-gram counted."""
+    places = Symbols(corpus.places, None, *part)
+    table, extra = corpus.id_table(vocabulary), corpus.extra_nats(vocabulary)
+    unigram, ngram = unigram_costs(known, len(vocabulary)), NgramModel(known, len(vocabulary))
+    nats = dict.fromkeys(("unigram", "ngram"), 0.0)
+    for begin, piece in places.pieces():
+        before = min(begin, ngram.order)
+        ids = table[places[begin - before : begin + len(piece)]]
+        is_char = piece != BOUNDARY
+        more = float(extra[piece].sum())
+        nats["unigram"] += float(unigram[ids[before:]][is_char].sum()) + more
+        nats["ngram"] += float(ngram.nats(ids)[before:][is_char].sum()) + more
+    return {name: total / LN2 for name, total in nats.items()}, ngram.symbols
 
 
 def check_split(split: str) -> None:

@@ -6,14 +6,23 @@ import bz2
 import lzma
 import math
 import os
+import tracemalloc
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from charrnn import baselines
-from charrnn.baselines import compressor_bits, ngram_nats, ppmd_bits, unigram_nats
+from charrnn.baselines import (
+    NgramModel,
+    Symbols,
+    compressor_bits,
+    compressors,
+    ngram,
+    ngram_nats,
+    ppmd_bits,
+    unigram_nats,
+)
 
 TEXTS = Path(os.environ.get("CHARRNN_TEXTS", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -159,6 +168,49 @@ def test_ngram_probabilities_of_all_next_symbols_sum_to_one(context):
     assert np.exp(-np.array(last)).sum() == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.parametrize("order", [0, 2, 6])
+@pytest.mark.parametrize("piece", [1, 7, 100])
+def test_size_of_counted_pieces_never_matters(monkeypatch, order, piece):
+    ids = as_ids(NATURAL)
+    whole = ngram_nats(ids[:451], ids[451:], int(ids.max()) + 1, order)
+    monkeypatch.setattr(ngram, "COUNTED_PIECE", piece)
+    monkeypatch.setattr(ngram, "PIECE", piece)
+    np.testing.assert_array_equal(ngram_nats(ids[:451], ids[451:], int(ids.max()) + 1, order), whole)
+
+
+def test_too_many_ngrams_leave_the_end_of_the_training_text():
+    ids = np.random.default_rng(0).integers(0, 5, 900)
+    train, scored = Symbols.of(ids[:800], 5), ids[800:]
+    model = NgramModel(train, 5, 3, max_grams=400)
+    assert model.symbols == 200 and NgramModel(train, 5, 3).symbols == 800
+    np.testing.assert_array_equal(model.nats(scored), ngram_nats(ids[600:800], scored, 5, 3))
+    assert sum(len(level.keys) for level in model._levels) <= 400
+
+
+def test_ngram_memory_does_not_grow_with_a_text_that_says_nothing_new(monkeypatch):
+    """A thousand different n-grams in a text of 200 thousand symbols, and in one of two million."""
+    monkeypatch.setattr(ngram, "COUNTED_PIECE", 1 << 14)
+    phrase = np.random.default_rng(0).integers(0, 40, 1000).astype(np.uint8)
+
+    def peak(repeats):
+        train = Symbols.of(np.tile(phrase, repeats), 40)
+        tracemalloc.start()
+        try:
+            NgramModel(train, 40)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(2000) < peak(200) + 200_000
+
+
+def test_symbols_are_read_through_their_table():
+    text = Symbols(np.array([0, 1, 2, 1, 3], np.uint8), np.array([0, 7, 8, 9]), 1, 5)
+    assert len(text) == 4 and text[:].tolist() == [7, 8, 7, 9] and text[np.array([3, 0])].tolist() == [9, 7]
+    assert [(begin, ids.tolist()) for begin, ids in text.pieces(3)] == [(0, [7, 8, 7]), (3, [9])]
+    assert text.since(1)[:2].tolist() == [8, 7]
+
+
 def test_unigram_agrees_with_a_hand_count():
     nats = unigram_nats(np.array([0, 0, 0, 1], np.uint8), np.array([0, 1, 2, 0], np.uint8), 3)
     assert nats.dtype == np.float64
@@ -190,7 +242,7 @@ def test_a_negative_order_and_an_empty_vocabulary_are_refused():
 
 def test_compressor_bits_are_the_difference_of_two_compressed_lengths():
     train, text = NATURAL[:400].encode(), NATURAL[400:].encode()
-    bits = compressor_bits(train, text)
+    bits = compressor_bits(train, [text[:50], text[50:]])
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}]
     xz = [len(lzma.compress(data, lzma.FORMAT_RAW, filters=filters)) for data in (train + text, train)]
     bz = [len(bz2.compress(data, 9)) for data in (train + text, train)]
@@ -198,13 +250,13 @@ def test_compressor_bits_are_the_difference_of_two_compressed_lengths():
 
 
 def test_compressors_charge_nothing_for_no_text_and_bear_no_training_text():
-    assert compressor_bits(b"abc", b"") == {"xz": 0, "bz2": 0}
-    assert min(compressor_bits(b"", NATURAL.encode()).values()) > 1000
+    assert compressor_bits(b"abc", []) == {"xz": 0, "bz2": 0}
+    assert min(compressor_bits(b"", [NATURAL.encode()]).values()) > 1000
 
 
 def test_a_repeated_training_text_costs_xz_nearly_nothing():
     noise = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
-    assert compressor_bits(noise, noise)["xz"] < 0.01 * 8 * len(noise)
+    assert compressor_bits(noise, [noise])["xz"] < 0.01 * 8 * len(noise)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +277,7 @@ def test_ngram_figures_on_tiny_shakespeare(shakespeare):
 
 
 def test_compressor_figures_on_tiny_shakespeare(shakespeare):
-    bits = compressor_bits(shakespeare[:1_003_854].tobytes(), shakespeare[1_003_854:].tobytes())
+    bits = compressor_bits(shakespeare[:1_003_854].tobytes(), [shakespeare[1_003_854:].tobytes()])
     nats = {name: size * math.log(2) / 111_540 for name, size in bits.items()}
     assert nats == pytest.approx({"xz": 1.746, "bz2": 1.662}, rel=0.005)
 
@@ -233,19 +285,19 @@ def test_compressor_figures_on_tiny_shakespeare(shakespeare):
 def test_ppmd_learns_from_the_training_text_and_from_the_text_itself():
     pytest.importorskip("pyppmd")
     noise = np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8).tobytes()
-    alone = ppmd_bits(b"", noise)
+    alone = ppmd_bits(b"", [noise])
     assert alone > 0.98 * 8 * len(noise)
-    assert ppmd_bits(noise, noise) < 0.1 * alone
-    assert ppmd_bits(b"", noise + noise) < 1.1 * alone
-    assert ppmd_bits(noise, b"") == 0
+    assert ppmd_bits(noise, [noise[:999], noise[999:]]) == ppmd_bits(noise, [noise]) < 0.1 * alone
+    assert ppmd_bits(b"", [noise, noise]) < 1.1 * alone
+    assert ppmd_bits(noise, []) == 0
 
 
 def test_without_its_package_there_is_no_ppmd(monkeypatch):
-    monkeypatch.setattr(baselines, "find_spec", lambda name: None)
-    assert ppmd_bits(b"abc", b"abc") is None
+    monkeypatch.setattr(compressors, "find_spec", lambda name: None)
+    assert ppmd_bits(b"abc", [b"abc"]) is None
 
 
 def test_ppmd_on_tiny_shakespeare(shakespeare):
     pytest.importorskip("pyppmd")
-    bits = ppmd_bits(shakespeare[:1_003_854].tobytes(), shakespeare[1_003_854:].tobytes())
+    bits = ppmd_bits(shakespeare[:1_003_854].tobytes(), [shakespeare[1_003_854:].tobytes()])
     assert bits * math.log(2) / 111_540 == pytest.approx(1.4043, abs=5e-5)

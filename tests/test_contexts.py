@@ -101,3 +101,11 @@ def test_where_most_of_the_gain_is_reached():
     assert of(4.0, 3.0, 2.04, 2.0, 2.0).reaches == 4
     assert of(4.0, 3.0, 2.2, 2.2, 2.0).reaches is None
     assert of(2.0, 2.0, 2.0).reaches is None
+
+
+def test_of_a_long_text_the_first_symbols_are_looked_at(tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path, [random_text(300, 1)])
+    network = make_network(VOCABULARY)
+    first = measure_contexts(network, VOCABULARY, corpus, (0, 120))
+    monkeypatch.setattr(contexts, "MOST", 120)
+    assert measure_contexts(network, VOCABULARY, corpus, whole(corpus)) == first

@@ -486,6 +486,41 @@ def test_cache_folder_that_cannot_be_made_is_a_text_error(tmp_path, monkeypatch)
     assert "CHARRNN_CACHE" in caught.value.hint
 
 
+# -- many files ---------------------------------------------------------------------------------
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files cannot be counted here")
+def test_many_files_are_closed_again(tmp_path):
+    for number in range(300):
+        write(tmp_path / f"{number % 10}" / f"{number:03}", f"text {number}\n")
+    before = open_files()
+    corpus = opened(tmp_path)
+    assert open_files() <= before + 1  # the encoded text
+    assert corpus.info["documents"] == 300 and corpus.text(0, 9) == "text 0\n"
+    write(tmp_path / "5" / "bad", b"\xff")
+    with pytest.raises(TextError, match="`5/bad` is not utf-8"):
+        opened(tmp_path)
+    assert open_files() <= before + 1
+
+
+def test_reading_tells_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PIECE_BYTES", 100)
+    write(tmp_path / "texts" / "a", "words " * 100)
+    write(tmp_path / "texts" / "b", gzip.compress(b"more " * 200))
+    shares = []
+    sources = find_sources([str(tmp_path / "texts")])
+    open_corpus(sources, TextConfig(), progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 20
+    assert 0 < shares[0] < 0.1 and 0.25 in shares
+    again = []
+    open_corpus(sources, TextConfig(), progress=again.append)
+    assert again == shares[: len(again)] and again[-1] == 0.25
+
+
 # -- refused ------------------------------------------------------------------------------------
 
 

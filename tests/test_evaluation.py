@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from charrnn import evaluation
+from charrnn.baselines import Symbols
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import RunError, TextError
 from charrnn.evaluation import Evaluation, evaluate, split_part
 from charrnn.model import scoring
 from charrnn.model.network import Network
 from charrnn.model.scoring import TextView, mean_nats, score, score_cold
+from charrnn.rendering.evaluation import evaluation_table
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import Source
 from charrnn.text.vocabulary import Vocabulary
@@ -348,12 +352,44 @@ def test_nothing_to_score_is_an_error(tmp_path, part):
 def test_baselines_score_the_same_characters(tmp_path):
     corpus = write_corpus(tmp_path, ["aab" * 40, "abéa"])
     vocabulary = Vocabulary.of_chars(map(ord, "ab"))
-    found = evaluation.baselines(vocabulary, corpus, (0, 121), corpus, (121, 126))
+    found, saw = evaluation.baselines(vocabulary, (corpus, (0, 121)), corpus, (121, 126))
     # boundary, escape, a, b: one more than their counts 1, 0, 80, 40
     costs = [-math.log2(81 / 125)] * 2 + [-math.log2(41 / 125), -math.log2(1 / 125) + 16]
     assert found["unigram"] == pytest.approx(sum(costs) / 4)
     assert {"unigram", "ngram", "xz"} <= set(found)
-    assert all(math.isfinite(bpc) and bpc > 0 for bpc in found.values())
+    assert all(math.isfinite(bpc) and bpc > 0 for bpc in found.values()) and saw == {}
+
+
+def test_baselines_do_not_depend_on_the_size_of_pieces(tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path, [random_text(900), random_text(300, seed=1) + "é", "ab" * 90])
+    vocabulary = Vocabulary.of_chars(map(ord, ALPHABET))
+    given = (vocabulary, (corpus, (0, 901)), corpus, (901, len(corpus.places)))
+    whole, _ = evaluation.baselines(*given)
+    monkeypatch.setattr(evaluation, "PIECE", 50)
+    monkeypatch.setattr(Symbols.pieces, "__defaults__", (50,))
+    assert evaluation.baselines(*given)[0] == pytest.approx(whole, rel=1e-12)
+
+
+def test_baselines_see_the_end_of_a_long_training_text_and_it_is_said(tmp_path, monkeypatch):
+    long, end, scored = random_text(500), random_text(300, seed=1), random_text(200, seed=2)
+    vocabulary = Vocabulary.of_chars(map(ord, ALPHABET))
+    corpus = write_corpus(tmp_path, [long + end, scored])
+    (tmp_path / "short").mkdir()
+    short = write_corpus(tmp_path / "short", [end, scored])
+    monkeypatch.setattr(evaluation, "PREFACE_BYTES", 301)
+    all_of_it, nothing = evaluation.baselines(vocabulary, (short, (1, 301)), short, (302, 502))
+    monkeypatch.setattr(evaluation, "PREFACE_BYTES", 300)
+    found, saw = evaluation.baselines(vocabulary, (corpus, (0, 801)), corpus, (802, 1002))
+    assert found == pytest.approx(all_of_it) and nothing == {}
+    assert saw == {"unigram": 300, "ngram": 300, "compressors": 300}
+
+
+def test_a_table_says_what_the_baselines_saw():
+    saw = {"unigram": 9_000_000, "ngram": 4_500_000, "compressors": 67_108_864}
+    result = Evaluation(10, 0, 1.4, 2.0, 2.0, None, "carried", {"ngram": 1.9}, saw)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(evaluation_table(result, "run", "val split"))
+    assert "ngram 4,500,000, the compressors 67,108,864 bytes" in console.export_text()
 
 
 def test_beaten_by_names_the_better_baselines():

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import importlib
+import io
 import lzma
+import os
 import random
 import re
+import socket
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +108,69 @@ def test_file_that_grows_while_it_is_read_is_an_error(tmp_path, monkeypatch):
         file.write(b" four")
     with pytest.raises(TextError, match="`log` changed while it was read"):
         list(pieces)
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    folder_of(tmp_path, {"a/text": b"words", "b": b"more"})
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "same").symlink_to(tmp_path / "b")
+    assert names(tmp_path) == ["a/text", "b", "same"]
+    with pytest.raises(TextError, match="no file, folder, glob"):
+        find_sources([str(tmp_path / "round")])
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_cannot_be_read_below_a_folder_is_an_error(tmp_path, monkeypatch, kind):
+    """As somebody else's files are; root, who may run the tests, could read those."""
+    folder_of(tmp_path, {"a/text": b"words", "closed/text": b"more"})
+    refused = {"folder": "closed", "file": "closed/text"}[kind]
+
+    def refusing(call):
+        def checked(path, *rest, **more):
+            if str(path) == str(tmp_path / refused):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path, *rest, **more)
+
+        return checked
+
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    monkeypatch.setattr(io, "open", refusing(io.open))
+    with pytest.raises(TextError, match=r"cannot read `.*closed.*`: Permission denied"):
+        find_sources([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["zero", "null", "urandom", "tty"])
+def test_devices_are_no_texts(name):
+    if not Path("/dev", name).exists():
+        pytest.skip(f"there is no /dev/{name}")
+    with pytest.raises(TextError, match=f"`{name}` is a device"):
+        content(Path("/dev", name))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_that_nobody_writes_to_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PIPE_SECONDS", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    before = threading.active_count()
+    with pytest.raises(TextError, match="nobody writes to the pipe `pipe`"):
+        content(tmp_path / "pipe")
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before  # what waited for a writer is gone
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no sockets in folders here")
+def test_a_socket_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind("socket")
+        with pytest.raises(TextError, match="cannot read `socket`"):
+            content(Path("socket"))
+        folder_of(tmp_path, {"text": b"words"})
+        assert names(tmp_path) == ["text"]
 
 
 @pytest.mark.parametrize("files", [{}, {".hidden": b"text"}, {"image": b"\0\1\2"}, {"sub/empty": b""}])

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -28,6 +30,21 @@ def report_error(error: CharrnnError) -> None:
     for word, style, message in lines:
         one_line = " ".join(visible(message).split())
         console.print(Text.assemble((f"{word}: ", style), one_line), soft_wrap=True)
+
+
+@contextmanager
+def share_done(what: str, quiet: bool = False) -> Iterator[Callable[[float], None]]:
+    """Yield what shows the share done, on a terminal only."""
+    console = stderr_console()
+    if quiet or not console.is_terminal:
+        yield lambda done: None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.percentage:3.0f} %"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def notice(message: str) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.console import notice, print_json, stderr_console
+from charrnn.cli.console import notice, print_json, share_done
 from charrnn.cli.options import (
     DeviceOption,
     EncodingOption,
@@ -21,8 +19,6 @@ from charrnn.cli.options import (
 
 if TYPE_CHECKING:
     from charrnn.evaluation import Evaluation
-
-Progress = Callable[[float], None]
 
 
 def evaluate(
@@ -84,8 +80,9 @@ def evaluate(
     run, texts = (arguments[0], arguments[1:]) if arguments else (None, [])
     loaded = load(run, last=last, device=device, precision=precision)
     other = load(against, last=last, device=device) if against is not None else None
-    text = loaded.text_to_score(texts, split=split, encoding=encoding)
-    with _progress("scoring") as progress:
+    with share_done("reading") as progress:
+        text = loaded.text_to_score(texts, split=split, encoding=encoding, progress=progress)
+    with share_done("scoring") as progress:
         result = loaded.evaluate(
             texts,
             split=split,
@@ -109,7 +106,7 @@ def evaluate(
     ]
     for key, asked, measure in wanted:
         if asked:
-            with _progress(key.replace("_", " ")) as progress:
+            with share_done(key.replace("_", " ")) as progress:
                 data[key], part = measure(progress)
             parts.append(part)
     if as_json:
@@ -118,21 +115,6 @@ def evaluate(
         from charrnn.rendering.tables import print_stdout
 
         print_stdout(*parts)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Progress]:
-    """Show the share done, on a terminal only."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    console = stderr_console()
-    if not console.is_terminal:
-        yield lambda done: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.percentage:3.0f} %"))
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _tell(result: Evaluation, name: str) -> None:
@@ -157,6 +139,7 @@ def _json(result: Evaluation, run: str) -> dict[str, Any]:
     return data | {
         "dynamic": result.dynamic.to_json() if result.dynamic is not None else None,
         "baselines": result.baselines,
+        "baselines_saw": result.baselines_saw or None,
         "beaten_by": result.beaten_by,
         "stderr_bpc": result.stderr_bpc,
         "unseen_chars": result.unseen_chars,

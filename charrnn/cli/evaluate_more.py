@@ -51,9 +51,12 @@ def _was_trained_on(run: Run, text: Text) -> bool:
 
 def contexts(run: Run, text: Text, progress: Progress) -> Told:
     """Tell how far back a run looks."""
-    from charrnn.contexts import measure_contexts
+    from charrnn.contexts import MOST, measure_contexts
     from charrnn.rendering.evaluation import contexts_tables
 
+    begin, end = text[1]
+    if end - begin > MOST:
+        notice(f"contexts are measured on the first {MOST:,} characters")
     found = measure_contexts(run.network, run.vocabulary, *text, progress)
     return found.to_json(), contexts_tables(found)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.console import print_json, stderr_console, write_out
+from charrnn.cli.console import print_json, share_done, stderr_console, write_out
 from charrnn.cli.options import DeviceOption, JsonOption, PrecisionOption
 from charrnn.errors import ConfigError
 
@@ -139,16 +139,18 @@ def train(
         _refuse_beside_resume(resume, [*(texts or []), *(flag for flag, value in named.items() if value)])
         trainer = start.resume(resume, settings=settings, **where)
     else:
-        trainer = start.start(
-            texts or [],
-            run=run,
-            overwrite=overwrite,
-            settings=settings,
-            preset=preset,
-            config_file=config,
-            init_from=init_from,
-            **where,
-        )
+        with share_done("reading the text", quiet) as progress:
+            trainer = start.start(
+                texts or [],
+                run=run,
+                overwrite=overwrite,
+                settings=settings,
+                preset=preset,
+                config_file=config,
+                init_from=init_from,
+                progress=progress,
+                **where,
+            )
     if dry_run:
         _show_plan(trainer, as_json)
         return

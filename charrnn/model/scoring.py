@@ -94,9 +94,9 @@ def score_cold(network: Network, view: TextView, length: int) -> Iterator[Scored
     """
     symbols = len(view) - 1
     length = min(length, max(1, symbols))
-    begins = np.arange(0, symbols, length)
+    begins = range(0, symbols, length)
     for first in range(0, len(begins), MAX_STREAMS):
-        rows = begins[first : first + MAX_STREAMS]
+        rows = np.array(begins[first : first + MAX_STREAMS])
         yield from _read_rows(network, view, rows, length, network.initial_state(len(rows)))
 
 

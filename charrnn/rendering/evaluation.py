@@ -32,6 +32,14 @@ def evaluation_table(result: Evaluation, run: str, text: str) -> RenderableType:
     ]
     head = f"{text}: {result.chars:,} characters, context {result.context}, {result.bpb:.3f} bits per byte"
     parts = [Text(head), table(["", ">bits per char", ">nats per char"], rows)]
+    if saw := result.baselines_saw:
+        parts.append(
+            Text(
+                f"the baselines know the end of the training text: unigram {saw['unigram']:,} symbols, "
+                f"ngram {saw['ngram']:,}, the compressors {saw['compressors']:,} bytes",
+                style="dim",
+            )
+        )
     if result.dynamic is not None:
         parts.append(
             Text(

@@ -14,7 +14,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -31,11 +30,14 @@ from charrnn.text.reading import Source, changed_while_read, check_encoding, dec
 from charrnn.text.vocabulary import Vocabulary, escape_nats, text_of
 
 Splitter = Callable[[Iterable[str]], Iterator[Piece]]
+Progress = Callable[[float], None]
 
 FORMAT = 1
 INFO_KEYS = {"key", "kind", "sources", "sha256", "characters", "documents"}
 STRETCH = 1 << 20
 """Symbols that are held in memory at once."""
+HASHING_SHARE = 0.25
+"""Of the time that reading takes, if the text is not in the cache."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,14 @@ class Corpus:
 
     def documents(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the begin and end of every document or part of one between two positions."""
-        edges = [*self.boundaries(start, stop).tolist(), stop]
-        edges = edges if edges[0] == start else [start, *edges]
-        for begin, end in pairwise(edges):
-            yield begin + int(self.places[begin] == 0), end
+        yield from map(tuple, self.spans(start, stop).tolist())
+
+    def spans(self, start: int, stop: int) -> np.ndarray:
+        """Return the begin and end of every document or part of one between two positions, (D, 2)."""
+        begins = self.boundaries(start, stop)
+        spans = np.stack([begins + 1, np.append(begins[1:], stop)[: len(begins)]], axis=1)
+        first = int(begins[0]) if len(begins) else stop
+        return np.concatenate([[[start, first]], spans]) if start < first else spans
 
     def training_vocabulary(self, start: int, stop: int) -> Vocabulary:
         """Return the vocabulary of the part that is trained on."""
@@ -113,8 +119,13 @@ class Corpus:
         return np.array([escape_nats(s) if u else 0.0 for s, u in zip(self.universe, unknown, strict=True)])
 
 
-def open_corpus(sources: list[Source], config: TextConfig) -> Corpus:
+def open_corpus(sources: list[Source], config: TextConfig, progress: Progress = lambda share: None) -> Corpus:
     """Return the encoded corpus, from the cache if the same bytes were read before in the same way.
+
+    Args:
+        sources: What to read.
+        config: How.
+        progress: Called with the share done.
 
     Raises:
         TextError: Nothing to read, something that cannot be decoded, or a file that changed meanwhile.
@@ -128,14 +139,17 @@ def open_corpus(sources: list[Source], config: TextConfig) -> Corpus:
         )
     expected = None
     if all(source.can_be_read_again for source in sources):
-        expected = _key([_digest(source) for source in sources], config)
+        hashing = _Reading(sources, lambda share: progress(HASHING_SHARE * share))
+        expected = _key([_digest(source, hashing) for source in sources], config)
         cached = load_corpus(expected)
         if cached is not None:
             return cached
     folder = cache_dir() / "encoded"
     try:
         with part_folder(folder) as part:
-            key = _write(part, sources, config, splitter)
+            begin = 0.0 if expected is None else HASHING_SHARE
+            encoding = _Reading(sources, lambda share: progress(begin + (1 - begin) * share))
+            key = _write(part, sources, config, splitter, encoding)
             if expected not in (None, key):
                 raise changed_while_read("the text")
             _move(part, folder / key)
@@ -163,9 +177,27 @@ def load_corpus(key: str) -> Corpus | None:
     return Corpus(places, universe, info)
 
 
-def _digest(source: Source) -> dict[str, Any]:
+class _Reading:
+    """Reads sources, and tells which share of them is read."""
+
+    def __init__(self, sources: list[Source], progress: Progress) -> None:
+        self._total, self._done = len(sources), 0
+        self._progress = progress
+
+    def bytes_of(self, source: Source) -> Iterator[bytes]:
+        size, done = source.size, 0
+        for piece in read_bytes(source):
+            yield piece
+            done += len(piece)
+            if size:  # that of a compressed file is smaller than what comes out of it
+                self._progress((self._done + min(1.0, done / size)) / self._total)
+        self._done += 1
+        self._progress(self._done / self._total)
+
+
+def _digest(source: Source, reading: _Reading) -> dict[str, Any]:
     digest = _Digest()
-    for _ in digest.of(read_bytes(source)):
+    for _ in digest.of(reading.bytes_of(source)):
         pass
     return digest.to_json(source.name)
 
@@ -195,11 +227,13 @@ def _move(part: Path, target: Path) -> None:
     flush_folder(target.parent)
 
 
-def _write(part: Path, sources: list[Source], config: TextConfig, splitter: Splitter) -> str:
+def _write(
+    part: Path, sources: list[Source], config: TextConfig, splitter: Splitter, reading: _Reading
+) -> str:
     """Encode every source into ``part`` and return the key of what was read."""
     digests: list[dict[str, Any]] = []
     with PlaceTable(part / "places.npy") as table:
-        for starts, symbols in batched(_pieces(sources, config, splitter, digests)):
+        for starts, symbols in batched(_pieces(sources, config, splitter, digests, reading)):
             table.write(starts, symbols)
         if table.characters == 0:
             names = ", ".join(f"`{source.name}`" for source in sources[:3])
@@ -213,14 +247,19 @@ def _write(part: Path, sources: list[Source], config: TextConfig, splitter: Spli
 
 
 def _pieces(
-    sources: list[Source], config: TextConfig, splitter: Splitter, digests: list[dict[str, Any]]
+    sources: list[Source],
+    config: TextConfig,
+    splitter: Splitter,
+    digests: list[dict[str, Any]],
+    reading: _Reading,
 ) -> Iterator[Piece]:
     """Yield the text of every source, cut into documents; note what was read in ``digests``."""
     # latin-1 gives every byte one character, so the same splitters serve bytes
     encoding = "latin-1" if config.symbols == "bytes" else config.encoding
     for source in sources:
         digest = _Digest()
-        yield from splitter(decode(digest.of(read_bytes(source)), encoding, config.newlines, source.name))
+        read = digest.of(reading.bytes_of(source))
+        yield from splitter(decode(read, encoding, config.newlines, source.name))
         digests.append(digest.to_json(source.name))
 
 

@@ -12,8 +12,10 @@ import lzma
 import os
 import stat
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -39,6 +41,9 @@ GUESSES = (
 )
 """Encodings that a text which is not UTF-8 is guessed to be in: those that texts are met in."""
 
+PIPE_SECONDS = 10.0
+"""How long a named pipe that nobody writes to is waited for."""
+
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
@@ -53,6 +58,14 @@ class Source:
     def can_be_read_again(self) -> bool:
         """Whether it is a file on a disk, not a pipe."""
         return self.path is not None and self.path.is_file()
+
+    @property
+    def size(self) -> int:
+        """Its bytes on the disk; 0 where that is not known."""
+        try:
+            return self.path.stat().st_size if self.path is not None else 0
+        except OSError:
+            return 0
 
 
 def find_sources(texts: Iterable[str]) -> list[Source]:
@@ -91,9 +104,12 @@ def _resolve(text: str) -> list[Source]:
 
 
 def _folder(folder: Path) -> list[Source]:
-    """Every file below a folder that is not hidden and has no NUL byte at its beginning."""
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _hidden(p.relative_to(folder))]
-    sources = [Source(p.relative_to(folder).as_posix(), p) for p in files if _looks_like_text(p)]
+    """Every file below a folder that is not hidden and has no NUL byte at its beginning.
+
+    Links to files are followed, links to folders are not: they may lead back.
+    """
+    names = sorted(_names_below(folder), key=lambda name: name.split("/"))
+    sources = [Source(name, path) for name in names if _is_text_file(path := folder / name)]
     if not sources:
         raise TextError(
             f"the folder `{folder}` has no text in it", "hidden and binary files are not looked at"
@@ -101,12 +117,26 @@ def _folder(folder: Path) -> list[Source]:
     return sources
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _names_below(folder: Path) -> Iterator[str]:
+    """Yield the names of what is below a folder and not hidden, relative to it, with slashes.
+
+    Raises:
+        TextError: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise TextError(f"cannot read `{error.filename}`: {error.strerror}") from None
+
+    for where, subfolders, files in os.walk(folder, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        inside = Path(where).relative_to(folder)
+        yield from ((inside / name).as_posix() for name in files if not name.startswith("."))
 
 
-def _looks_like_text(path: Path) -> bool:
+def _is_text_file(path: Path) -> bool:
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             head = file.read(8192)
     except OSError as error:
@@ -162,7 +192,46 @@ def _open(source: Source) -> BinaryIO:
         if sys.stdin is None:
             raise TextError("`stdin` is closed", "name a file, or pipe a text into `-`")
         return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
-    return source.path.open("rb")
+    return open(source.path, "rb", opener=_descriptor)
+
+
+def _descriptor(path: str | Path, flags: int) -> int:
+    """Open a file; a named pipe only once somebody writes to it.
+
+    Raises:
+        TextError: It is a device, or nobody writes to the pipe.
+        OSError: It cannot be opened.
+    """
+    name, mode = Path(path).name, os.stat(path).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise TextError(f"`{name}` is a device, not a text", "name a file, or pipe a text into `-`")
+    return _pipe_descriptor(path, flags) if stat.S_ISFIFO(mode) else os.open(path, flags)
+
+
+def _pipe_descriptor(path: str | Path, flags: int) -> int:
+    """Open a named pipe, which waits for a writer, in a thread that need not be waited for."""
+    opened: list[int | OSError] = []
+
+    def open_it() -> None:
+        try:
+            opened.append(os.open(path, flags))
+        except OSError as error:
+            opened.append(error)
+
+    thread = threading.Thread(target=open_it, daemon=True)
+    thread.start()
+    thread.join(PIPE_SECONDS)
+    if not opened:
+        with suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # lets the thread end
+        thread.join(1.0)
+        for descriptor in opened:
+            if isinstance(descriptor, int):
+                os.close(descriptor)
+        raise TextError(f"nobody writes to the pipe `{Path(path).name}`", "start what writes to it first")
+    if isinstance(opened[0], OSError):
+        raise opened[0]
+    return opened[0]
 
 
 def _decompressed(raw: BinaryIO) -> BinaryIO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def start(
     device: str = "auto",
     precision: str = "auto",
     started: float | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Trainer:
     """Return a trainer for a new run; nothing is written before its first event.
 
@@ -60,6 +61,7 @@ def start(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` or ``fp32``; on CUDA ``tf32``, ``fp16`` or ``bf16`` too.
         started: ``time.monotonic()`` when the command began.
+        progress: Called with the share of the text that is read.
 
     Raises:
         CharrnnError: Anything that was asked for cannot be had; nothing has been changed on disk.
@@ -73,7 +75,7 @@ def start(
     number_format = resolve_precision(precision, where)
     folder = new_run_directory(run, _run_name(texts), overwrite)
     found = stamp(folder / "last" / TRAINER)
-    corpus = open_corpus(find_sources(texts), config.text)
+    corpus = open_corpus(find_sources(texts), config.text, progress=progress)
     splits = make_splits(corpus, config.text.val_fraction, config.text.test_fraction)
     vocabulary = corpus.training_vocabulary(*splits.train)
     if base is not None:
