@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from charrnn.errors import ConfigError, TextError
+from charrnn.text import documents as module
 from charrnn.text.documents import document_splitter
 from charrnn.text.vocabulary import text_of
 
@@ -124,6 +127,81 @@ def test_blank_lines_belong_to_the_block_before_them(text, expected):
 def test_every_match_of_a_pattern_is_a_document(pattern, text, expected):
     assert documents(pattern, [text]) == expected
     assert documents(pattern, list(text)) == expected
+
+
+PATTERNS = [
+    r"<.*?>",
+    r"^#.*$",
+    r"(?s)BEGIN.*?END",
+    r"(?s)BEGIN.*?(?=^BEGIN|\Z)",
+    r"[^\r\n]+(?:\r?\n|$)",
+    r"(?<=a)b+",
+    r"\bEND\b",
+    r"a*",
+    r"(?s).+",
+    r"\A.",
+    r"(?m)^.*\n(?=<)",
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("seed", SEEDS[:12])
+def test_a_pattern_finds_in_stretches_what_it_finds_in_the_whole(monkeypatch, pattern, seed):
+    """No match that does not end at the end is longer than 80 characters, nor looks further ahead or back."""
+    monkeypatch.setattr(module, "STRETCH", 160)
+    monkeypatch.setattr(module, "AHEAD", 80)
+    monkeypatch.setattr(module, "BEHIND", 40)
+    rng = random.Random(seed)
+    words = ["BEGIN 1\r\n", " END ", "<a>", "#b\n", "ab", "\n", "x y "]
+    rows = ("".join(rng.choices(words, k=5)) + "<z>END #c\n" for _ in range(120))
+    text = "<BEGIN " + "".join(rows)
+    expected = [m.group() for m in re.compile(pattern, re.MULTILINE).finditer(text) if m.group()]
+    assert documents(pattern, random_pieces(text, seed)) == expected
+    assert len(text) > 4 * 160
+
+
+def test_a_pattern_is_told_that_its_match_is_too_long(monkeypatch):
+    monkeypatch.setattr(module, "STRETCH", 10)
+    monkeypatch.setattr(module, "AHEAD", 5)
+    monkeypatch.setattr(module, "LONGEST_MATCH", 99)
+    assert documents("(?s).+", ["a" * 9] * 5) == ["a" * 45]
+    with pytest.raises(TextError, match="more than 99 characters"):
+        documents("(?s).+", ["a" * 9] * 50)
+
+
+def test_memory_of_a_pattern_does_not_grow_with_the_text(monkeypatch):
+    monkeypatch.setattr(module, "STRETCH", 1 << 16)
+    monkeypatch.setattr(module, "AHEAD", 1 << 14)
+    monkeypatch.setattr(module, "BEHIND", 1 << 10)
+
+    def peak(lines):
+        tracemalloc.start()
+        try:
+            for _ in document_splitter("^a.*$")("a line of text\n" * 100 for _ in range(lines // 100)):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(200_000) < peak(20_000) + 100_000
+
+
+@pytest.mark.parametrize("mode", ["lines", "blank"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_long_lines_in_parts_are_the_same_documents(monkeypatch, mode, seed):
+    text = "a" + random_text(seed) + "\n" + "word é " * (seed % 7) + "\n\n" + random_text(seed + 1)
+    whole = documents(mode, [text])
+    monkeypatch.setattr(module, "LONG_LINE", 3)
+    assert documents(mode, random_pieces(text, seed)) == whole
+    assert documents(mode, list(text)) == whole
+
+
+def test_a_line_without_end_is_handed_on_in_parts(monkeypatch):
+    monkeypatch.setattr(module, "LONG_LINE", 1000)
+    for mode in ("lines", "blank"):
+        pieces = list(document_splitter(mode)(["some words " * 20] * 100))
+        assert max(len(symbols) for _, symbols in pieces) < 1500
+        assert [starts.tolist() for starts, _ in pieces] == [[0]] + [[]] * (len(pieces) - 1)
 
 
 @pytest.mark.parametrize("pattern", ["nosuch", "x*", "", "(?!)"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from planting import PROFILE, cut, document, write_corpus
 
 from charrnn.config import TextConfig
 from charrnn.errors import InspectionError
-from charrnn.inspection import pieces
+from charrnn.inspection import hypotheses, pieces
 from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.null import make_units
 from charrnn.inspection.pieces import GAP_CHARS, MIN_BLOCK_CHARS, WARM_UP_CHARS, cut_pieces
@@ -133,3 +137,107 @@ def test_one_long_document_among_short_ones_leaves_both_halves_text(tmp_path):
     parts = cut(corpus, COUNT)
     sizes = [sum(len(p) - p.skip for p in parts if p.chooses == chooses) for chooses in (True, False)]
     assert min(sizes) > 0.2 * sum(sizes)
+
+
+# -- long documents -----------------------------------------------------------------------------
+
+
+def one_after_the_other(documents, length, max_chars):
+    """Blocks as a loop over all documents finds them."""
+    blocks = []
+    for number, (start, stop) in enumerate(documents):
+        edges = np.linspace(start, stop, -(-(stop - start) // length) + 1).astype(int).tolist()
+        blocks += [(number, start, begin, end) for begin, end in pairwise(edges)]
+    total = sum(end - begin for *_, begin, end in blocks)
+    if total <= max_chars:
+        return blocks
+    keep = max(2, int(len(blocks) * max_chars / total))
+    return [blocks[i] for i in np.unique(np.linspace(0, len(blocks) - 1, keep).astype(int))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("max_chars", [1_000, 40_000, 10**9])
+def test_chosen_blocks_are_those_of_a_loop(seed, max_chars):
+    random = np.random.default_rng(seed)
+    lengths = random.integers(2, random.choice([20, 3_000, 50_000]), random.choice([1, 5, 200]))
+    begins = np.cumsum([1, *(lengths[:-1] + 1)])
+    spans = np.stack([begins, begins + lengths], axis=1)
+    length = pieces._block_length(spans, max_chars)
+    expected = one_after_the_other(spans.tolist(), length, max_chars)
+    assert pieces._chosen_blocks(spans, max_chars) == expected
+
+
+def paragraphs(seed, count):
+    return "\n\n".join(document(seed + n, 700) for n in range(count))
+
+
+SOON_FORGETFUL = [
+    hypotheses.get(name)
+    for name in ("column", "newline_run", "word_position", "words_in_line", "word_boundary_next", "is_vowel")
+]
+
+
+def test_labels_of_a_long_document_are_those_of_the_whole_where_nothing_older_matters(tmp_path, monkeypatch):
+    first, second = paragraphs(1, 60), paragraphs(100, 90)
+    corpus = write_corpus(tmp_path / "two", [first, second])
+    numbers = np.arange(len(first) + len(second), dtype=np.float32)
+    by_file = Hypothesis("mine", "count", frozenset({"prose"}), "for tests", True, one_column, numbers)
+    asked = [*SOON_FORGETFUL, hypotheses.get("document_position"), by_file]
+    whole = cut(corpus, asked, max_chars=20_000)
+    monkeypatch.setattr(pieces, "LABELLED_WHOLE", 5_000)
+    monkeypatch.setattr(pieces, "LOOK_BACK", 1_500)
+    monkeypatch.setattr(pieces, "LOOK_AHEAD", 50)
+    seen = []
+    label_at = Hypothesis.label_at
+    monkeypatch.setattr(
+        Hypothesis,
+        "label_at",
+        lambda self, at, text, *rest: (seen.append(text), label_at(self, at, text, *rest))[1],
+    )
+    near = cut(corpus, asked, max_chars=20_000)
+    assert max(map(len, seen)) < 4_000
+    for one, other in zip(whole, near, strict=True):
+        assert (one.text, one.skip, one.begin, one.document) == (
+            other.text,
+            other.skip,
+            other.begin,
+            other.document,
+        )
+        np.testing.assert_array_equal(one.places, other.places)
+        np.testing.assert_allclose(one.labels, other.labels, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [2_000, 100_000])
+def test_what_is_labelled_of_a_long_document_begins_with_a_block_of_lines(tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(pieces, "LABELLED_WHOLE", 8_000)
+    monkeypatch.setattr(pieces, "LOOK_BACK", 3_000)
+    monkeypatch.setattr(pieces, "LOOK_AHEAD", 100)
+    begun = []
+    hypothesis = Hypothesis(
+        "begin",
+        "count",
+        frozenset({"prose"}),
+        "",
+        False,
+        lambda text, profile: (begun.append(text), column(text))[1],
+    )
+    lines = 'def f():\n    """Say.\n\n    More.\n    """\n    return 1\n\n'
+    cut(write_corpus(tmp_path / "one", [lines * 2_000]), [hypothesis], max_chars=kept)
+    assert all(text.startswith("def f") for text in begun)
+    assert len(begun) > 1 and max(map(len, begun)) < 16_000
+
+
+def column(text):
+    return np.ones(len(text), np.float32)
+
+
+def test_many_short_documents_take_little_memory(tmp_path):
+    """Each of 40,000 documents costs some numbers, not objects."""
+    corpus = write_corpus(tmp_path / "lines", ["x"])
+    places = np.tile(np.array([0, *[1] * 9], np.uint8), 40_000)
+    corpus = replace(corpus, places=places)
+    tracemalloc.start()
+    cut(corpus, COUNT, max_chars=9_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000 * 100 + 2_000_000

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from charrnn.errors import TextError
+from charrnn.text import splits as module
 from charrnn.text.corpus import Corpus
 from charrnn.text.splits import MIN_DOCUMENTS, Splits, count_characters, make_splits
 from charrnn.text.streams import Streams
@@ -76,6 +79,35 @@ def test_with_documents_enough_cuts_are_begins_of_documents(seed):
     assert corpus.places[splits.val[0]] == 0 and corpus.places[splits.test[0]] == 0
     wanted = sum(lengths) * 0.1
     assert all(abs(size - wanted) <= 15 for size in sizes(corpus, splits)[1:])
+
+
+def in_one_look(corpus, val, test):
+    """Splits as a loop over every boundary finds them."""
+    boundaries = [place for place, symbol in enumerate(corpus.places) if symbol == 0]
+    end, total = len(corpus.places), len(corpus.places) - len(boundaries)
+    cuts = []
+    for share in (1 - val - test, 1 - test):
+        characters = math.floor(total * share)
+        before = sum(1 for number, place in enumerate(boundaries) if place - number < characters)
+        cuts.append(characters + before)
+    moved = [min([*boundaries, end], key=lambda place: abs(place - cut)) for cut in cuts]
+    good = len(boundaries) >= MIN_DOCUMENTS and 0 < moved[0] < moved[1] < end
+    return ("documents", moved) if good else ("characters", cuts)
+
+
+@pytest.mark.parametrize("stretch", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize("seed", range(30))
+def test_cuts_are_found_stretch_by_stretch(monkeypatch, seed, stretch):
+    monkeypatch.setattr(module, "STRETCH", stretch)
+    rng = random.Random(seed)
+    corpus = corpus_of(
+        *(rng.randrange(1, rng.choice([3, 40])) for _ in range(rng.choice([1, 3, 19, 20, 50])))
+    )
+    if len(corpus.places) < 20:
+        return
+    val, test = Fraction(rng.randrange(1, 30), 100), Fraction(rng.randrange(1, 30), 100)
+    splits = make_splits(corpus, float(val), float(test))
+    assert (splits.by, [splits.train[1], splits.val[1]]) == in_one_look(corpus, val, test)
 
 
 def test_with_fewer_documents_cuts_fall_between_characters():

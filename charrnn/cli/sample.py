@@ -19,6 +19,8 @@ from charrnn.cli.console import json_line, notice, write_out
 from charrnn.cli.options import DeviceOption, JsonOption, LastOption, RunArgument, StoredOption, real, whole
 from charrnn.errors import ConfigError, TextError
 
+MAX_PROMPT_BYTES = 16 << 20
+
 
 def sample(
     run: RunArgument = None,
@@ -108,7 +110,13 @@ def _prompt(prompt: str | None, file: str | None) -> str:
     if file is None:
         return prompt or ""
     try:
-        return Path(file).read_bytes().decode("utf-8-sig")
+        with Path(file).open("rb") as stream:
+            text = stream.read(MAX_PROMPT_BYTES + 1)
+        if len(text) > MAX_PROMPT_BYTES:
+            raise TextError(
+                f"`{file}` has more than {MAX_PROMPT_BYTES:,} bytes", "a prompt is read whole: give its end"
+            )
+        return text.decode("utf-8-sig")
     except OSError as error:
         raise TextError(f"cannot read `{file}`: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby, pairwise
+from itertools import groupby
 
 import numpy as np
 
@@ -28,6 +29,17 @@ MIN_SHARE = 0.25
 """Documents are not dealt where one half would get less than this share of the characters."""
 MAX_CHARS = 400_000
 """Characters inspected at most; more text is read evenly from the whole."""
+LABELLED_WHOLE = 4 << 20
+"""Longer documents are labelled around the blocks that are read from them."""
+LOOK_BACK, LOOK_AHEAD = 1 << 16, 1 << 12
+"""Characters before and behind such a block that are labelled with it."""
+_NEW_BLOCK, _NEW_LINE = re.compile(r"\n\r?\n(?=\S)"), re.compile(r"\n")
+
+
+Block = tuple[int, int, int, int]
+"""Number and begin of a document, begin and end of a block in it, as positions in the corpus."""
+Document = tuple[int, int, int, int]
+"""Number of a document, its begin and end in the corpus, and the characters in the documents before it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,8 @@ def cut_pieces(
 ) -> list[Piece]:
     """Cut parts of a corpus into pieces and label them.
 
-    Every document is labelled whole, then cut into blocks of 2,000 to 10,000 characters; a block that
+    Every document is labelled whole (of more than 4 Mi characters, only around the blocks that are read, from
+    64 Ki characters before them on), then cut into blocks of 2,000 to 10,000 characters; a block that
     continues a document begins with a gap of 500 characters that is read but not scored. With at least 8
     documents, whole documents are dealt to the two halves; otherwise neighbouring blocks alternate.
 
@@ -74,20 +87,20 @@ def cut_pieces(
         InspectionError: ``both_halves`` are wanted and there are fewer than two pieces, so nothing can be
             confirmed; or labels from a file are not as many as the characters.
     """
-    documents = [span for part in parts if part[1] > part[0] for span in corpus.documents(*part)]
-    ends = list(accumulate(end - begin for begin, end in documents))
+    spans = np.concatenate([np.empty((0, 2), np.int64), *(corpus.spans(*part) for part in parts)])
+    ends = np.cumsum(spans[:, 1] - spans[:, 0])
     for hypothesis in hypotheses:
-        hypothesis.check_length(ends[-1] if ends else 0)
-    before = {span: end - (span[1] - span[0]) for span, end in zip(documents, ends, strict=True)}
-    documents = [(begin, end) for begin, end in documents if end - begin > 1]
-    length = _block_length(documents, max_chars)
-    blocks = [block for n, span in enumerate(documents) for block in _blocks(n, *span, length)]
-    blocks = _thinned(blocks, max_chars)
+        hypothesis.check_length(int(ends[-1]) if len(ends) else 0)
+    before = ends - (spans[:, 1] - spans[:, 0])
+    long_enough = spans[:, 1] - spans[:, 0] > 1
+    spans, before = spans[long_enough], before[long_enough]
+    blocks = _chosen_blocks(spans, max_chars)
     pieces = []
     dealt = zip(blocks, _halves(blocks), strict=True)
     for number, own in groupby(dealt, key=lambda pair: pair[0][0]):
-        span = documents[number]
-        pieces += _label(corpus, number, span, before[span], list(own), hypotheses, profile)
+        document = (number, *spans[number].tolist(), int(before[number]))
+        for blocks_near in _near(document, list(own)):
+            pieces += _label(corpus, document, blocks_near, hypotheses, profile)
     if both_halves and len({piece.chooses for piece in pieces}) < 2:
         raise InspectionError(
             "the text is too short to inspect: it gives fewer than two pieces",
@@ -96,30 +109,30 @@ def cut_pieces(
     return pieces
 
 
-Block = tuple[int, int, int, int]
-"""Number and begin of a document, begin and end of a block in it, as positions in the corpus."""
-
-
-def _block_length(documents: Sequence[tuple[int, int]], max_chars: int) -> int:
-    """Return the largest length of a block."""
-    total = min(max_chars, sum(end - begin for begin, end in documents))
+def _block_length(spans: np.ndarray | Sequence[tuple[int, int]], max_chars: int) -> int:
+    """Return the largest length of a block in documents with these begins and ends, (D, 2)."""
+    total = min(max_chars, int(np.diff(spans).sum()))
     return min(BLOCK_CHARS, max(MIN_BLOCK_CHARS, total // NUM_BLOCKS))
 
 
-def _blocks(number: int, start: int, stop: int, length: int) -> list[Block]:
-    """Cut a document into blocks of equal length."""
-    count = -(-(stop - start) // length)
-    edges = np.linspace(start, stop, count + 1).astype(int).tolist()
-    return [(number, start, begin, end) for begin, end in pairwise(edges)]
-
-
-def _thinned(blocks: list[Block], max_chars: int) -> list[Block]:
-    """Keep blocks evenly from the whole text, up to a number of characters."""
-    total = sum(end - begin for *_, begin, end in blocks)
-    if total <= max_chars:
-        return blocks
-    keep = max(2, int(len(blocks) * max_chars / total))
-    return [blocks[i] for i in np.unique(np.linspace(0, len(blocks) - 1, keep).astype(int))]
+def _chosen_blocks(spans: np.ndarray, max_chars: int) -> list[Block]:
+    """Cut every document into blocks of equal length; of much text keep some, evenly from the whole."""
+    lengths = spans[:, 1] - spans[:, 0]
+    counts = -(-lengths // _block_length(spans, max_chars))
+    after, total = np.cumsum(counts), int(lengths.sum())
+    num = int(counts.sum())
+    kept = np.arange(num)
+    if total > max_chars:
+        keep = max(2, int(num * max_chars / total))
+        kept = np.unique(np.linspace(0, num - 1, keep).astype(int))
+    numbers = np.searchsorted(after, kept, side="right")
+    found = []
+    for number in np.unique(numbers).tolist():
+        start, stop = spans[number].tolist()
+        edges = np.linspace(start, stop, counts[number] + 1).astype(int)
+        places = kept[numbers == number] - (after[number] - counts[number])
+        found += [(number, start, int(edges[place]), int(edges[place + 1])) for place in places]
+    return found
 
 
 def _halves(blocks: list[Block]) -> list[bool]:
@@ -146,36 +159,77 @@ def _deal(units: Iterable[tuple[int, int]]) -> list[bool]:
     return dealt
 
 
+def _near(document: Document, blocks: list[tuple[Block, bool]]) -> Iterator[list[tuple[Block, bool]]]:
+    """Yield the blocks of a document that are labelled together: all, unless it is very long."""
+    _, start, stop, _ = document
+    if stop - start <= LABELLED_WHOLE:
+        yield blocks
+        return
+    near: list[tuple[Block, bool]] = []
+    for block in blocks:
+        _, _, begin, end = block[0]
+        is_far = bool(near) and begin - near[-1][0][3] > LOOK_BACK + LOOK_AHEAD
+        if is_far or (near and end - near[0][0][2] > LABELLED_WHOLE // 4):
+            yield near
+            near = []
+        near.append(block)
+    yield near
+
+
 def _label(
     corpus: Corpus,
-    number: int,
-    span: tuple[int, int],
-    before: int,
+    document: Document,
     blocks: list[tuple[Block, bool]],
     hypotheses: Sequence[Hypothesis],
     profile: TextProfile,
 ) -> list[Piece]:
-    """Label a document whole, one hypothesis after the other, and keep what its blocks need of it.
-
-    ``before`` is the number of characters in the documents before it.
-    """
-    text = _one_char_per_place(corpus, *span)
-    windows = [slice(begin - span[0], end - span[0]) for (_, _, begin, end), _ in blocks]
+    """Label a document, one hypothesis after the other, and keep what some of its blocks need of it."""
+    number, start, stop, before = document
+    begin, text = _labelled_text(corpus, start, stop, blocks)
+    windows = [slice(first - begin, last - begin) for (_, _, first, last), _ in blocks]
     # mostly one hypothesis after the other is looked at, so each lies together
     labels = [np.empty((w.stop - w.start, len(hypotheses)), dtype=np.float32, order="F") for w in windows]
     for column, hypothesis in enumerate(hypotheses):
-        values = hypothesis.label_at(before, text, profile)
+        values = hypothesis.label_at(before, text, profile, begin - start)
         for window, block in zip(windows, labels, strict=True):
             block[:, column] = values[window]
     return [
-        Piece(text[w], corpus.places[begin:end], values, _skipped(w), number, w.start, chooses)
-        for w, values, ((_, _, begin, end), chooses) in zip(windows, labels, blocks, strict=True)
+        Piece(
+            text=text[w],
+            places=corpus.places[first:last],
+            labels=values,
+            skip=_skipped(first - start, last - first),
+            document=number,
+            begin=first - start,
+            chooses=chooses,
+        )
+        for w, values, ((_, _, first, last), chooses) in zip(windows, labels, blocks, strict=True)
     ]
 
 
-def _skipped(window: slice) -> int:
+def _labelled_text(
+    corpus: Corpus, start: int, stop: int, blocks: list[tuple[Block, bool]]
+) -> tuple[int, str]:
+    """Return what is labelled for some blocks, and where it begins: the whole document unless that is long.
+
+    Else it begins some way before the first block: after a blank line if a line without indentation
+    follows one, where comments and strings seldom go on; or at a line's begin.
+    """
+    if stop - start <= LABELLED_WHOLE:
+        return start, _one_char_per_place(corpus, start, stop)
+    begin, end = max(start, blocks[0][0][2] - LOOK_BACK), min(stop, blocks[-1][0][3] + LOOK_AHEAD)
+    text = _one_char_per_place(corpus, begin, end)
+    if begin > start:
+        room = blocks[0][0][2] - begin
+        line = _NEW_BLOCK.search(text, 0, room) or _NEW_LINE.search(text, 0, room)
+        cut = line.end() if line else 0
+        begin, text = begin + cut, text[cut:]
+    return begin, text
+
+
+def _skipped(begin: int, length: int) -> int:
     """Return how many characters of a block are read but not scored; of a very short document, half."""
-    return GAP_CHARS if window.start else min(WARM_UP_CHARS, (window.stop - window.start) // 2)
+    return GAP_CHARS if begin else min(WARM_UP_CHARS, length // 2)
 
 
 def _one_char_per_place(corpus: Corpus, begin: int, end: int) -> str:

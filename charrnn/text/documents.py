@@ -18,12 +18,21 @@ _SPACES = np.zeros(0x3002, dtype=bool)
 _SPACES[[point for point in range(0x3001) if chr(point).isspace()]] = True
 _MATCHES = 1 << 12
 """Matches of a pattern that are handed on together."""
+LONG_LINE = 1 << 20
+"""Characters of a line after which it is handed on in parts."""
+STRETCH = 16 << 20
+"""Characters of a text in which a pattern is looked for together."""
+AHEAD = 8 << 20
+"""Characters behind a match without which it is not believed: with them it might be longer."""
+BEHIND = 1 << 16
+"""Characters before a match that a pattern may look back at."""
+LONGEST_MATCH = 128 << 20
 
 
 def document_splitter(mode: str) -> Callable[[Iterable[str]], Iterator[Piece]]:
     """Return the function that cuts the text of one file into documents.
 
-    All but a pattern, which may match anything, hold no more in memory than a few pieces and one line.
+    No more is held in memory than a few pieces, or the match of a pattern.
 
     Args:
         mode: ``files``, ``lines``, ``blank``, or a regular expression whose every match is a document.
@@ -51,17 +60,26 @@ def _files(pieces: Iterable[str]) -> Iterator[Piece]:
             starts = starts[:0]
 
 
-def _whole_lines(pieces: Iterable[str]) -> Iterator[np.ndarray]:
-    """Yield the code points of whole lines, joined across pieces."""
+def _whole_lines(pieces: Iterable[str]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield the code points of whole lines, joined across pieces, and whether a line begins there.
+
+    A very long line comes in parts, the first of which shows that it is not blank.
+    """
     rest: list[str] = []
+    length, begins, blank = 0, True, True
     for piece in pieces:
         cut = piece.rfind("\n") + 1
         if cut:
-            yield symbols_of("".join([*rest, piece[:cut]]), "chars")
-            rest = []
+            yield symbols_of("".join([*rest, piece[:cut]]), "chars"), begins
+            rest, length, begins, blank = [], 0, True, True
         rest.append(piece[cut:])
+        length += len(piece) - cut
+        blank = blank and not rest[-1].strip()
+        if length > LONG_LINE and not blank:
+            yield symbols_of("".join(rest), "chars"), begins
+            rest, length, begins = [], 0, False
     if last := "".join(rest):
-        yield symbols_of(last, "chars")
+        yield symbols_of(last, "chars"), begins
 
 
 def _line_starts(symbols: np.ndarray) -> np.ndarray:
@@ -71,27 +89,29 @@ def _line_starts(symbols: np.ndarray) -> np.ndarray:
 
 def _lines(pieces: Iterable[str]) -> Iterator[Piece]:
     """Every line that is not empty, with its line end, which the model learns as the end."""
-    for symbols in _whole_lines(pieces):
+    for symbols, begins in _whole_lines(pieces):
         starts = _line_starts(symbols)
         filled = np.logical_or.reduceat((symbols != LINE_FEED) & (symbols != CARRIAGE_RETURN), starts)
+        filled[0] |= not begins
         if not filled.all():
             lengths = np.diff(starts, append=len(symbols))
             symbols = symbols[np.repeat(filled, lengths)]
             starts = np.cumsum(lengths[filled]) - lengths[filled]
         if len(symbols):
-            yield starts, symbols
+            yield starts[not begins :], symbols
 
 
 def _blank_blocks(pieces: Iterable[str]) -> Iterator[Piece]:
     """Blocks of lines; blank lines belong to the block before them, at the beginning to the first."""
     first, blank, seen = True, False, False
-    for symbols in _whole_lines(pieces):
+    for symbols, is_begin in _whole_lines(pieces):
         starts = _line_starts(symbols)
         filled = ~np.logical_and.reduceat(_SPACES.take(symbols, mode="clip"), starts)
+        filled[0] |= not is_begin
         after_blank = np.concatenate([[blank], ~filled[:-1]])
         after_text = np.concatenate([[seen], np.logical_or.accumulate(filled)[:-1] | seen])
         begins = filled & after_blank & after_text
-        begins[0] |= first
+        begins[0] = (begins[0] | first) & is_begin
         yield starts[begins], symbols
         first, blank, seen = False, not filled[-1], bool(seen or filled.any())
 
@@ -99,10 +119,9 @@ def _blank_blocks(pieces: Iterable[str]) -> Iterator[Piece]:
 def _matches(pieces: Iterable[str], pattern: re.Pattern[str]) -> Iterator[Piece]:
     found: list[str] = []
     some = False
-    for match in pattern.finditer("".join(pieces)):
-        if match.group():
-            found.append(match.group())
-            some = True
+    for match in filter(None, _found(pieces, pattern)):
+        found.append(match)
+        some = True
         if len(found) == _MATCHES:
             yield _joined(found)
             found = []
@@ -112,6 +131,44 @@ def _matches(pieces: Iterable[str], pattern: re.Pattern[str]) -> Iterator[Piece]
         raise TextError(
             f"no document matches `{pattern.pattern}`", "every match of --documents is one document"
         )
+
+
+def _found(pieces: Iterable[str], pattern: re.Pattern[str]) -> Iterator[str]:
+    """Yield every match, looked for in stretches of the text.
+
+    They are those in the whole text, unless one is longer than 8 Mi characters, or what decides about it lies
+    as far behind its end, or more than 64 Ki before its begin.
+    """
+    text, at, size = "", 0, 0
+    held: list[str] = []
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size < max(STRETCH, len(text) - at):
+            continue
+        text, held, size = "".join([text, *held]), [], 0
+        sure = len(text) - AHEAD
+        for match in pattern.finditer(text, at):
+            if match.end() > sure:
+                at = max(at, min(match.start(), sure))
+                break
+            at = match.end()
+            yield match.group()
+        else:
+            at = max(at, sure)
+        if len(text) - at > LONGEST_MATCH:
+            raise _too_long(pattern)
+        keep = max(0, at - BEHIND)
+        text, at = text[keep:], at - keep
+    for match in pattern.finditer("".join([text, *held]), at):
+        yield match.group()
+
+
+def _too_long(pattern: re.Pattern[str]) -> TextError:
+    return TextError(
+        f"a document that matches `{pattern.pattern}` has more than {LONGEST_MATCH:,} characters",
+        "every match of --documents is one document: is the pattern greedy?",
+    )
 
 
 def _joined(texts: list[str]) -> Piece:

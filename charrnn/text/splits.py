@@ -15,6 +15,8 @@ from charrnn.text.corpus import Corpus
 
 MIN_DOCUMENTS = 20
 """With fewer documents, splits are cut at a character, not at a document's begin."""
+STRETCH = 1 << 20
+"""Symbols whose boundaries are held in memory together."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ def make_splits(corpus: Corpus, val_fraction: float, test_fraction: float) -> Sp
     Raises:
         TextError: The training part would be empty.
     """
-    boundaries = corpus.boundaries(0, len(corpus.places))
-    total = len(corpus.places) - len(boundaries)
+    before = _boundaries_before(corpus)
+    total = len(corpus.places) - int(before[-1])
     val, test = Fraction(str(val_fraction)), Fraction(str(test_fraction))
     cuts = [floor(total * (1 - val - test)), floor(total * (1 - test))]
-    positions = [_position(boundaries, cut) for cut in cuts]
+    positions = [_position(corpus, before, cut) for cut in cuts]
     by = "characters"
-    if len(boundaries) >= MIN_DOCUMENTS:
-        moved = [_nearest(boundaries, position, len(corpus.places)) for position in positions]
+    if before[-1] >= MIN_DOCUMENTS:
+        moved = [_nearest(corpus, before, position) for position in positions]
         if _keeps_every_split(moved, (val, test), len(corpus.places)):
             positions, by = moved, "documents"
     end = len(corpus.places)
@@ -73,18 +75,35 @@ def count_characters(corpus: Corpus, part: tuple[int, int]) -> int:
     return part[1] - part[0] - corpus.count_boundaries(*part)
 
 
-def _position(boundaries: np.ndarray, characters: int) -> int:
+def _boundaries_before(corpus: Corpus) -> np.ndarray:
+    """Return how many boundaries stand before every stretch of a corpus, and before its end."""
+    begins = range(0, len(corpus.places), STRETCH)
+    counts = [corpus.count_boundaries(begin, min(begin + STRETCH, len(corpus.places))) for begin in begins]
+    return np.cumsum([0, *counts])
+
+
+def _boundaries_in(corpus: Corpus, stretch: int) -> np.ndarray:
+    return corpus.boundaries(stretch * STRETCH, min((stretch + 1) * STRETCH, len(corpus.places)))
+
+
+def _position(corpus: Corpus, before: np.ndarray, characters: int) -> int:
     """Return the position after ``characters`` characters, before a boundary that stands there."""
-    # the boundary of document d has boundaries[d] - d characters before it
+    ahead = np.arange(len(before) - 1) * STRETCH - before[:-1]  # characters before each stretch
+    stretch = max(0, int(np.searchsorted(ahead, characters)) - 1)
+    boundaries, first = _boundaries_in(corpus, stretch), int(before[stretch])
+    # the boundary of document d has its position less d characters before it
     numbers = range(len(boundaries))
-    return characters + bisect_left(numbers, characters, key=lambda d: int(boundaries[d]) - d)
+    inside = bisect_left(numbers, characters, key=lambda d: int(boundaries[d]) - first - d)
+    return characters + first + inside
 
 
-def _nearest(boundaries: np.ndarray, position: int, end: int) -> int:
+def _nearest(corpus: Corpus, before: np.ndarray, position: int) -> int:
     """Return the begin of a document, or the end, that is nearest; of two the first."""
-    after = int(np.searchsorted(boundaries, position))
-    edges = [*boundaries[max(0, after - 1) : after + 1].tolist(), end]
-    return min(edges, key=lambda edge: abs(edge - position))
+    some = np.flatnonzero(np.diff(before))  # stretches in which a document begins
+    own = min(position // STRETCH, len(before) - 2)
+    near = {*some[some < own][-1:].tolist(), own, *some[some > own][:1].tolist()}
+    edges = np.concatenate([_boundaries_in(corpus, stretch) for stretch in sorted(near)])
+    return min([*edges.tolist(), len(corpus.places)], key=lambda edge: abs(edge - position))
 
 
 def _keeps_every_split(cuts: list[int], fractions: tuple[Fraction, Fraction], end: int) -> bool:

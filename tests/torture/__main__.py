@@ -29,6 +29,8 @@ PARTS = (
     "locks",
     "clock",
     "resumes",
+    "large",
+    "supply",
 )
 
 

@@ -72,6 +72,8 @@ class Hypothesis:
             where the position is not to be scored.
         whole: Labels of the whole inspected text, where they come from a file: one value for every
             character of its documents, one after the other, (N,).
+        label_rest: Labels a document without its first characters, and is told how many these are; where
+            they shape all labels that follow.
     """
 
     name: str
@@ -81,10 +83,20 @@ class Hypothesis:
     lookahead: bool
     label: Labeller
     whole: Floats | None = field(default=None, repr=False, compare=False)
+    label_rest: Callable[[str, int], Floats] | None = field(default=None, repr=False, compare=False)
 
-    def label_at(self, begin: int, text: str, profile: TextProfile) -> Floats:
-        """Label a document that begins ``begin`` characters after the begin of the inspected text."""
-        return self.label(text, profile) if self.whole is None else self.whole[begin : begin + len(text)]
+    def label_at(self, begin: int, text: str, profile: TextProfile, skipped: int = 0) -> Floats:
+        """Label a document, or the rest of it.
+
+        Args:
+            begin: Characters of the inspected text before the document.
+            text: The document, without its first ``skipped`` characters.
+            profile: Facts about the corpus.
+            skipped: How many are left out.
+        """
+        if self.whole is not None:
+            return self.whole[begin + skipped :][: len(text)]
+        return self.label(text, profile) if self.label_rest is None else self.label_rest(text, skipped)
 
     def check_length(self, characters: int) -> None:
         """Check that labels from a file are as many as the inspected text has characters.

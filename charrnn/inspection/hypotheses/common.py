@@ -168,7 +168,11 @@ def _word_boundary_next(text: str, profile: TextProfile) -> Floats:
 
 
 def _document_position(text: str, profile: TextProfile) -> Floats:
-    return np.log1p(np.arange(len(text), dtype=np.float32))
+    return _document_position_after(text, 0)
+
+
+def _document_position_after(text: str, skipped: int) -> Floats:
+    return np.log1p(np.arange(skipped, skipped + len(text), dtype=np.float32))
 
 
 def _is_punctuation(char: str) -> bool:
@@ -320,12 +324,14 @@ HYPOTHESES = (
 )
 
 CONTROLS = (
-    causal(
+    Hypothesis(
         "document_position",
         "count",
         ANY,
         "ln(1 + characters since the document began) (a control: what drifts along a document follows it)",
+        False,
         _document_position,
+        label_rest=_document_position_after,
     ),
     _control("is_space", "the current character is a space, tab or line end", str.isspace),
     _control("is_newline", "the current character is a newline", _is_newline),
