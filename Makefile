@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-oldest torture lint dist demo-run clean
+.PHONY: demo test test-oldest test-triton torture lint dist demo-run clean
 
 demo: $(VENV)/installed
 	$(BIN)/charrnn train stdlib --run demo --overwrite --minutes 4
@@ -23,6 +23,11 @@ test-oldest: $(VENV)-oldest/installed
 # The long forms of docs/reliability.md. One of them: .venv/bin/python -m tests.torture locks --count 20 --seed 1
 torture: $(VENV)/installed-dev
 	$(BIN)/python -m tests.torture
+
+# Triton is a download of 190 MB that a machine without a GPU needs for these tests alone.
+test-triton: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[triton]'
+	$(BIN)/python -m pytest tests/test_persistent.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -83,17 +83,17 @@ def _arguments(
     reset: Tensor | None,
 ) -> tuple[Any, ...]:
     """Return what ``_LayerWindow`` takes."""
-    input_bias, recurrent_bias = _biases(cell, layer)
+    input_bias, recurrent_bias = biases(cell, layer)
     weight_ih: Tensor | None = layer.weight_ih_l0
     if ids is not None:
-        source, ids = _table(weight_ih, input_bias, source, ids)
+        source, ids = gate_table(weight_ih, input_bias, source, ids)
         weight_ih = None
     c = state[1] if len(state) > 1 else None
     recurrent = (layer.weight_hh_l0, recurrent_bias, state[0], c, reset)
     return cell, source, ids, weight_ih, input_bias, *recurrent
 
 
-def _table(weight: Tensor, bias: Tensor, symbols: Tensor | None, ids: Tensor) -> tuple[Tensor, Tensor]:
+def gate_table(weight: Tensor, bias: Tensor, symbols: Tensor | None, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gate inputs of symbols, (V, G H), and ids into it: all symbols, or those of the window."""
     if weight.shape[1] > ids.numel() or (symbols is not None and len(symbols) > ids.numel()):
         present, ids = torch.unique(ids, return_inverse=True)
@@ -104,7 +104,7 @@ def _table(weight: Tensor, bias: Tensor, symbols: Tensor | None, ids: Tensor) ->
     return table, ids.contiguous()
 
 
-def _biases(cell: str, layer: RecurrentLayer) -> tuple[Tensor, Tensor | None]:
+def biases(cell: str, layer: RecurrentLayer) -> tuple[Tensor, Tensor | None]:
     """Return the bias of the gate inputs, (G H,), and the GRU's inner one, (H,), which r scales."""
     if cell != "gru":
         return layer.bias_ih_l0 + layer.bias_hh_l0, None

@@ -1,0 +1,12 @@
+"""A recurrence of our own for CUDA: one launch a window, one barrier a timestep, weights that stay.
+
+Nothing selects it. Triton's interpreter runs it, with one program, and compilers accept it; no GPU has run
+it yet, so no figure says that it is right there, nor that it is fast (docs/cuda.md).
+"""
+
+from __future__ import annotations
+
+from charrnn.model.persistent.check import self_check
+from charrnn.model.persistent.window import run_layer, why_not
+
+__all__ = ["run_layer", "self_check", "why_not"]
