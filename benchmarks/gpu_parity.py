@@ -319,11 +319,10 @@ def persistent_points(device: torch.device, rehearse: bool) -> Iterator[Point]:
         return
     if device.type != "cuda" or rehearse or why_not("lstm", device):
         return
-    for cell in check.CELLS:
-        for dtype in check.DTYPES:
-            for number, case in enumerate(check.LARGE):
-                run = partial(compare_persistent, device, cell, dtype, case)
-                yield Point(f"persistent {cell} {str(dtype).removeprefix('torch.')} {number}", run)
+    for cell, dtype, case in check.comparisons(check.LARGE):
+        sizes = f"{case.hidden_size}x{case.batch_size}x{case.length}"
+        run = partial(compare_persistent, device, cell, dtype, case)
+        yield Point(f"persistent {cell} {sizes} {str(dtype).removeprefix('torch.')}", run)
 
 
 def compare_persistent(device: torch.device, cell: str, dtype: torch.dtype, case: Any) -> dict[str, Any]:

@@ -65,11 +65,13 @@ def self_check(device: torch.device | str, cases: Sequence[Case] | None = None) 
     if reason := why_not(CELLS[0], device):
         raise CharrnnError(f"the persistent kernels cannot be checked: {reason}")
     cases = cases or (LARGE if device.type == "cuda" else SMALL)
-    return [
-        _row(cell, dtype, case, device)
-        for cell, dtype, case in product(CELLS, DTYPES, cases)
-        if dtype != torch.float32 or case.hidden_size <= MAX_FP32
-    ]
+    return [_row(*comparison, device) for comparison in comparisons(cases)]
+
+
+def comparisons(cases: Sequence[Case]) -> list[tuple[str, torch.dtype, Case]]:
+    """Return what can be compared: every cell and dtype for every window, but fp32 for small ones alone."""
+    every = product(CELLS, DTYPES, cases)
+    return [c for c in every if c[1] != torch.float32 or c[2].hidden_size <= MAX_FP32]
 
 
 def _row(cell: str, dtype: torch.dtype, case: Case, device: torch.device) -> dict[str, object]:
