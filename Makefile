@@ -26,7 +26,7 @@ torture: $(VENV)/installed-dev
 
 # Triton is a download of 190 MB that a machine without a GPU needs for these tests alone.
 test-triton: $(VENV)/installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[triton]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[triton]'
 	$(BIN)/python -m pytest tests/test_persistent.py
 
 lint: $(VENV)/installed-dev
