@@ -28,10 +28,10 @@ def pins(name):
 
 
 def dependencies():
-    """Name and lowest version of everything that a user or the tests need, but for torch."""
+    """Name and lowest version of everything that a user or the tests need, but for torch and its Triton."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = chain(project["dependencies"], *project["optional-dependencies"].values())
-    return dict(spec.split(">=") for spec in wanted if not spec.startswith("torch"))
+    return dict(spec.split(">=") for spec in wanted if not spec.startswith(("torch", "triton")))
 
 
 def number(version):
