@@ -4,8 +4,8 @@
 
 The network is untrained and the text is the first of the default corpus: neither changes the time.
 Interventions are not counted. The forward pass is one plain reading of the text by the network, and of its
-share by each untrained twin. The naive loop takes one step after the other, as a notebook with hooks does, and
-correlates pair after pair; its times are measured on a part and scaled up.
+share by each untrained twin. The naive loop takes one step after the other, as a notebook with hooks does,
+and correlates pair after pair; its times are measured on a part and scaled up.
 """
 
 from __future__ import annotations

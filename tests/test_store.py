@@ -129,6 +129,14 @@ def test_what_depends_on_a_file_of_the_users_is_not_kept(model, spec):
     assert key(model, hypotheses=[spec]) is None
 
 
+def test_numbers_are_kept_in_few_digits_and_come_back_the_same():
+    values = np.random.default_rng(0).normal(size=200).astype(np.float32)
+    values[3] = np.nan
+    kept = json.dumps(store._plain(values))
+    assert len(kept) < 14 * len(values)
+    np.testing.assert_array_equal(store._restored(np.ndarray, json.loads(kept)), values)
+
+
 def test_findings_of_the_demo_answer_the_plain_question_only():
     if not DEMO.with_name("findings.json").is_file():
         pytest.skip("no demo run in this checkout")

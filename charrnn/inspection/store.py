@@ -127,7 +127,8 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.ndarray):
-        return [None if math.isnan(v) else float(v) for v in value]
+        # the shortest digits that make the same float32 again
+        return [None if math.isnan(v) else float(str(v)) for v in value]
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     return value.item() if isinstance(value, np.generic) else value
