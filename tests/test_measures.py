@@ -298,6 +298,13 @@ def test_the_slope_is_that_of_what_is_usual():
     )
 
 
+def test_where_a_count_is_nearly_always_the_same_there_is_no_slope():
+    random = random_of(37)
+    y = (random.random(9_000) < 0.03) * random.integers(1, 9, 9_000)
+    a = y + random.normal(size=9_000)
+    assert measured(series(a, y), series(a, y), "count").slope_per_char == 0
+
+
 # within characters
 
 

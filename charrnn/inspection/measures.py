@@ -170,12 +170,12 @@ class Tally:
         self._counts += Histogram.of(a, y, self._setting.edges).counts
         self._on += int((y > 0).sum())
         if self._kind != "binary":
-            self._add_count(centred, label, y)
+            self._add_count(centred, y)
 
-    def _add_count(self, centred: np.ndarray, label: np.ndarray, y: np.ndarray) -> None:
+    def _add_count(self, centred: np.ndarray, y: np.ndarray) -> None:
         self._by_level += np.bincount(histograms.level_of(y), centred, MAX_LEVELS)
         usual = y <= self._labels.usual
-        self._usual += products(centred[usual], label[usual])
+        self._usual += products(centred[usual], y[usual])  # whole numbers: all the same have no spread at all
         self._shaped += products(centred, SHAPES[self._setting.shape](y))
 
     def measures(self) -> Measures:
