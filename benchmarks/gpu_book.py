@@ -49,9 +49,12 @@ class Book:
         )
         self.calls: list[dict[str, Any]] = [*data["calls"], header]
         self.points: dict[str, Any] = data["points"]
-        self.begun: str | None = None
-        if data["begun"] is not None:
-            self.points[data["begun"]] = {"error": "it did not come back", "call": len(self.calls) - 2}
+        self.begun: dict[str, Any] | None = None
+        hung = data["begun"]
+        if (
+            hung is not None and hung["seconds"] >= hung["allowed"]
+        ):  # else the call was over: it may try again
+            self.points[hung["name"]] = {"error": "it did not come back", "call": len(self.calls) - 2}
 
     def forget(self, words: Iterable[str]) -> None:
         """Drop points whose name has one of the words in it; ``errors`` drops those that failed."""
@@ -70,11 +73,11 @@ class Book:
             if time.time() > end - ROOM_SECONDS:
                 left += 1
                 continue
-            self._measure(point)
+            self._measure(point, end - time.time())
         return left
 
-    def _measure(self, point: Point) -> None:
-        self.begun = point.name
+    def _measure(self, point: Point, seconds: float) -> None:
+        self.begun = {"name": point.name, "seconds": seconds, "allowed": point.seconds}
         self.write()
         watch = threading.Timer(point.seconds, lambda: os._exit(GONE))
         watch.daemon = True

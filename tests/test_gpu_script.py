@@ -89,12 +89,15 @@ def test_a_record_goes_on_where_it_stopped(tmp_path):
     assert book.summary() == {"points": 3, "errors": ["two"], "wrong": [], "missed": []}
 
 
-def test_a_point_that_did_not_come_back_is_not_tried_again(tmp_path):
+@pytest.mark.parametrize(("seconds", "tried"), [(480, ["two"]), (20, ["one", "two"])])
+def test_a_point_that_did_not_come_back_in_its_time_is_not_tried_again(tmp_path, seconds, tried):
     path, seen = tmp_path / "a.json", []
-    path.write_text(json.dumps({"begun": "one", "calls": [{}], "points": {}}))
+    begun = {"name": "one", "seconds": seconds, "allowed": 150}
+    path.write_text(json.dumps({"begun": begun, "calls": [{}], "points": {}}))
     book = Book([path], {})
     assert book.fill([point("one", seen), point("two", seen)], time.time() + 100) == 0
-    assert seen == ["two"] and book.points["one"] == {"error": "it did not come back", "call": 0}
+    assert seen == tried
+    assert (book.points["one"] == {"error": "it did not come back", "call": 0}) == ("one" not in tried)
 
 
 def test_a_point_that_hangs_takes_the_process_with_it(tmp_path, monkeypatch):
@@ -102,7 +105,7 @@ def test_a_point_that_hangs_takes_the_process_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_book.os, "_exit", lambda status: begun.append(status) or ended.set())
 
     def hang():
-        begun.append(json.loads(path.read_text())["begun"])
+        begun.append(json.loads(path.read_text())["begun"]["name"])
         assert ended.wait(30)
         return {}
 
