@@ -89,6 +89,19 @@ def test_costs_wait_for_nothing_until_they_are_read(as_on_a_device, monkeypatch,
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_document_may_begin_anywhere_in_a_window(monkeypatch, cell):
+    monkeypatch.setattr(scoring, "WINDOW", 5)
+    made, random = make_network(cell), np.random.default_rng(0)
+    for at in range(12):
+        ids = random.integers(1, VOCAB, (2, 13))
+        ids[1, at] = 0
+        with torch.inference_mode():
+            logits, _ = made.reference(torch.from_numpy(ids[:, :-1]), made.initial_state(2))
+        right = -logits.log_softmax(-1).gather(2, torch.from_numpy(ids[:, 1:, None]))[..., 0]
+        np.testing.assert_allclose(scoring._costs(made, ids, made.initial_state(2))[0], right, atol=1e-5)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_recording_waits_for_nothing(as_on_a_device, cell):
     made = make_network(cell)
