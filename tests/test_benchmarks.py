@@ -13,6 +13,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import quality
+import scaling
 import time_to_quality as timed
 
 LOG = """\
@@ -185,3 +186,34 @@ def test_an_interrupted_training_is_resumed(tmp_path, monkeypatch):
     assert called[0] == ("train", "stdlib", "--minutes", "4", "--seed", "3") and "resumed" not in first
     assert called[1] == ("train", "--resume", str(tmp_path / "runs" / "stdlib"))
     assert second == {"command": "charrnn train stdlib --minutes 4 --seed 3", "resumed": True}
+
+
+@pytest.mark.parametrize(("members", "length"), [(2, 4), (8, 24), (5, 20)])
+def test_the_model_of_many_gpus_counts_the_bytes_of_a_ring(members, length):
+    """A ring that passes pieces on, first adding to them, then keeping them, until all have the sum."""
+    arrays = torch.randint(100, (members, length))
+    wanted = arrays.sum(0)
+    pieces = [list(array.split(length // members)) for array in arrays.clone()]
+    sent = torch.zeros(members)
+    for turn in range(2 * (members - 1)):
+        passed = [(m, (m - turn) % members) for m in range(members)]
+        messages = [(m, place, pieces[m][place].clone()) for m, place in passed]
+        for member, place, piece in messages:
+            sent[member] += 4 * len(piece)
+            target = pieces[(member + 1) % members]
+            target[place] = piece + target[place] if turn < members - 1 else piece
+    assert all(torch.equal(torch.cat(own), wanted) for own in pieces)
+    assert set(sent.tolist()) == {scaling.all_reduce_bytes(members, 4 * length)}
+
+
+def test_the_model_of_many_gpus_is_the_formula_of_its_document():
+    work = scaling.WORKS[1]  # 2 layers of 2048, 256 timesteps
+    weights = 4 * 2048 * (32 + 2048) + 4 * 2048 * 4096 + 2048 * 256
+    parts = scaling.seconds(work, 64, 16)
+    assert parts["compute"] == pytest.approx(6 * weights * 16 * 256 / 1e13)
+    near, far = 2 * 7 / 8 * 4 * weights / 300e9, 2 * 7 / 8 * 4 * weights / 8 / 40e9
+    assert parts["all_reduce"] == pytest.approx(near + far + 2 * (3 * 5e-6 + 3 * 15e-6))
+    assert parts["masks"] == pytest.approx(2 * 256 * 64 * 16 * 2048 * 2 / 1e12)
+    assert parts["told"] == pytest.approx(6 * 60e-6)
+    assert scaling.seconds(work, 1, 16)["all_reduce"] == 0
+    assert scaling.seconds(work, 512, 1)["compute"] == pytest.approx(2 * 256 * 20e-6)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli.console import print_json, share_done, stderr_console, write_out
-from charrnn.cli.options import DeviceOption, JsonOption, PrecisionOption
-from charrnn.errors import ConfigError
+from charrnn.cli.console import print_json, report_error, share_done, stderr_console, write_out
+from charrnn.cli.options import DeviceOption, JsonOption, PrecisionOption, whole
+from charrnn.cli.processes import LOST, end_with_launcher, run_in_processes, wants_processes
+from charrnn.errors import CharrnnError, ConfigError
+from charrnn.training.ranks import Rank, own_rank
 
 if TYPE_CHECKING:
     from charrnn.events import EndEvent
@@ -47,6 +50,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan only.", rich_help_panel="Run")
     ] = False,
+    processes: Annotated[
+        int | None,
+        whole("--processes", "Processes that share every batch.", show_default=False, rich_help_panel="Run"),
+    ] = None,
     preset: Annotated[str | None, _flag("--preset", "tiny, laptop, gpu or awd.", "P", "Settings")] = None,
     config: Annotated[str | None, _flag("--config", "TOML with settings.", "FILE", "Settings")] = None,
     set_: Annotated[
@@ -130,31 +137,42 @@ def train(
         },
         set_ or [],
     )
-    from charrnn.training import start
-
-    where = {"device": device, "precision": precision, "started": STARTED}
     if resume is not None:
         named = {"--run": run, "--overwrite": overwrite, "--init-from": init_from}
         named |= {"--preset": preset, "--config": config}
         _refuse_beside_resume(resume, [*(texts or []), *(flag for flag, value in named.items() if value)])
-        trainer = start.resume(resume, settings=settings, **where)
-    else:
+    if wants_processes(processes) and not dry_run:
+        raise typer.Exit(run_in_processes(processes))
+    from charrnn.training import start
+
+    where = {"device": device, "precision": precision, "started": STARTED}
+
+    def begin(folder: str | None = None, **more: Any) -> Trainer:
+        """Return a trainer, in the run directory that an earlier attempt has chosen if there was one."""
+        if resume is not None:
+            return start.resume(resume, settings=settings, **where, **more)
         with share_done("reading the text", quiet) as progress:
-            trainer = start.start(
+            return start.start(
                 texts or [],
-                run=run,
-                overwrite=overwrite,
+                run=folder or run,
+                overwrite=overwrite or folder is not None,
                 settings=settings,
                 preset=preset,
                 config_file=config,
                 init_from=init_from,
                 progress=progress,
                 **where,
+                **more,
             )
+
+    place = own_rank()
     if dry_run:
-        _show_plan(trainer, as_json)
-        return
-    _report(trainer, quiet, as_json)
+        if place is None or place.rank == 0:
+            _show_plan(begin(), as_json)
+    elif place is None:
+        _report(begin(), quiet, as_json)
+    else:
+        _join(place, begin, where, quiet, as_json)
 
 
 def _refuse_beside_resume(run: str, words: list[str]) -> None:
@@ -177,7 +195,47 @@ def _settings(flags: dict[str, str | None], assignments: list[str]) -> dict[str,
     return settings
 
 
+def _join(
+    place: Rank, begin: Callable[..., Trainer], where: dict[str, Any], quiet: bool, as_json: bool
+) -> None:
+    """Train as one of several processes; the first alone speaks, and takes signals."""
+    from charrnn.training.distributed import joined
+    from charrnn.training.together import start_together
+
+    end_with_launcher()
+    with _one_voice(place), joined(place, where["device"]) as crew:
+        if not crew.first:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+        trainer = start_together(crew, lambda folder: begin(folder, team=crew), **where)
+        interrupted = _finish(trainer, quiet or not crew.first, as_json)
+    if interrupted:
+        raise typer.Exit(130)
+
+
+@contextmanager
+def _one_voice(place: Rank) -> Iterator[None]:
+    """Have the first process say what is wrong, and all leave at once: connections may be half open."""
+    from charrnn.training.distributed import LostPeerError
+
+    try:
+        yield
+    except CharrnnError as error:
+        launched = place.store is not None
+        lost = launched and isinstance(error, LostPeerError)  # our launcher knows better who ended, and why
+        if not lost and (launched or place.rank == 0):  # it keeps what the others say until it matters
+            report_error(error)
+            sys.stderr.flush()
+        os._exit(LOST if lost else 1)
+
+
 def _report(trainer: Trainer, quiet: bool, as_json: bool) -> None:
+    if _finish(trainer, quiet, as_json):
+        raise typer.Exit(130)
+
+
+def _finish(trainer: Trainer, quiet: bool, as_json: bool) -> bool:
+    """Train, tell what happens, print the result, and return whether a signal has ended it."""
     from charrnn.events import EndEvent
     from charrnn.rendering.live import make_reporter
 
@@ -186,12 +244,11 @@ def _report(trainer: Trainer, quiet: bool, as_json: bool) -> None:
         for event in trainer.events():
             show(event)
             end = event if isinstance(event, EndEvent) else end
-    if as_json:
+    if trainer.team.first and as_json:
         print_json(_result(end))
-    else:
+    elif trainer.team.first:
         write_out(f"{end.run}\n")
-    if end.stopped_by == "interrupted":
-        raise typer.Exit(130)
+    return end.stopped_by == "interrupted"
 
 
 def _result(end: EndEvent) -> dict[str, Any]:
@@ -228,6 +285,10 @@ def _show_plan(trainer: Trainer, as_json: bool) -> None:
 @contextmanager
 def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) stops after the step in progress and saves; the second one at once."""
+
+    if not trainer.team.first:
+        yield
+        return
 
     def handle(number: int, _: Any) -> None:
         trainer.request_stop("interrupted")

@@ -6,6 +6,7 @@ of layer outputs is ``Network``'s own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -61,16 +62,36 @@ def with_zoneout(cell: type[RecurrentLayer], probability: float) -> type[Recurre
     return type(f"Zoneout{cell.__name__}", (Zoneout, cell), {"probability": probability})
 
 
-def bernoulli(like: Tensor, probability: float, noise: torch.Generator) -> Tensor:
+class SharedNoise(torch.Generator):
+    """The masks of some rows of a batch, as one generator draws them for the whole batch.
+
+    So what is dropped does not depend on how many processes share the batch; each draws the masks of all.
+    """
+
+    rows: range
+    batch_size: int
+
+
+def bernoulli(like: Tensor, probability: float, noise: torch.Generator, *, by_row: bool = True) -> Tensor:
     """Return ones with a probability and zeros else, in the shape of a tensor.
 
     A quarter of a random 64-bit number decides each: probabilities are rounded to 2^-16, for a quarter of
     what ``Tensor.bernoulli_`` costs on a CPU, where that was an eighth of the training step.
+
+    Args:
+        like: What is to be masked.
+        probability: Of a one.
+        noise: Where randomness comes from.
+        by_row: Whether the last dimension but one of ``like`` are rows of the batch.
     """
-    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
-    shorts = words.random_(-(2**63), None, generator=noise).view(torch.int16)[: like.numel()]
+    rows = getattr(noise, "rows", None) if by_row else None
+    shape = like.shape if rows is None else (*like.shape[:-2], noise.batch_size, like.shape[-1])
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
+    shorts = words.random_(-(2**63), None, generator=noise).view(torch.int16)[:count].view(shape)
+    shorts = shorts if rows is None else shorts[..., rows.start : rows.start + like.shape[-2], :]
     limit = min(round(probability * 2**16), 2**16 - 1) - 2**15
-    return (shorts < limit).view(like.shape).to(like.dtype)
+    return (shorts < limit).to(like.dtype)
 
 
 @contextmanager
@@ -90,7 +111,7 @@ def regularised(layer: RecurrentLayer, config: ModelConfig, noise: torch.Generat
     try:
         if config.weight_drop:
             keep = 1 - config.weight_drop
-            _use(layer, whole * bernoulli(whole, keep, noise).div_(keep))
+            _use(layer, whole * bernoulli(whole, keep, noise, by_row=False).div_(keep))
         yield
     finally:
         layer.noise = None

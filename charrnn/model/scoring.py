@@ -70,7 +70,7 @@ class ScoredWindow:
     nats: np.ndarray
 
 
-def score(network: Network, view: TextView) -> Iterator[ScoredWindow]:
+def score(network: Network, view: TextView, share: tuple[int, int] = (0, 1)) -> Iterator[ScoredWindow]:
     """Score a text with the context carried from its begin to its end.
 
     A long text is read as up to 64 streams side by side; each but the first reads the 1,000 symbols
@@ -79,11 +79,15 @@ def score(network: Network, view: TextView) -> Iterator[ScoredWindow]:
     Args:
         network: In evaluation mode.
         view: The text.
+        share: Which of how many shares of the streams to score.
     """
     symbols = len(view) - 1
     streams = int(np.clip(symbols // STREAM_SYMBOLS, 1, MAX_STREAMS))
     rows = -(-symbols // streams)
-    begins = np.arange(streams) * rows
+    which, shares = share
+    begins = (np.arange(streams) * rows)[streams * which // shares : streams * (which + 1) // shares]
+    if not len(begins):
+        return
     yield from _read_rows(network, view, begins, rows, _warm_state(network, view, begins))
 
 
@@ -121,7 +125,7 @@ def _windows_at_once(device: torch.device) -> int:
 def _warm_state(network: Network, view: TextView, begins: np.ndarray) -> NetworkState:
     """Return the state of every stream before its first symbol; the first stream starts from zero."""
     state = network.initial_state(len(begins))
-    if len(begins) == 1:
+    if not begins.any():
         return state
     places = np.stack(
         [view.read(begin - WARM_UP, WARM_UP) if begin else np.zeros(WARM_UP, int) for begin in begins]
@@ -151,9 +155,17 @@ def begun_inside(network: Network, ids: np.ndarray) -> dict[str, bool]:
 
 def mean_nats(network: Network, view: TextView, extra_nats: np.ndarray) -> tuple[float, int]:
     """Return the loss of a text in nats per character, and its number of characters."""
+    total, characters = total_nats(network, view, extra_nats)
+    return total / max(characters, 1), characters
+
+
+def total_nats(
+    network: Network, view: TextView, extra_nats: np.ndarray, share: tuple[int, int] = (0, 1)
+) -> tuple[float, int]:
+    """Return what a share of the streams of a text costs in nats, and its number of characters."""
     total, characters = 0.0, 0
-    for window in score(network, view):
+    for window in score(network, view, share):
         counted = window.place != BOUNDARY
         total += float(window.nats[counted].sum() + extra_nats[window.place[counted]].sum())
         characters += int(counted.sum())
-    return total / max(characters, 1), characters
+    return total, characters

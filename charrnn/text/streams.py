@@ -22,6 +22,7 @@ class Streams:
         stop: End of the split.
         batch_size: Rows, B.
         seq_len: Symbols per window of the usual length, T.
+        rows: Those that are read; None reads all.
     """
 
     places: np.ndarray
@@ -30,6 +31,22 @@ class Streams:
     stop: int
     batch_size: int
     seq_len: int
+    rows: range | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows are read."""
+        return self.batch_size if self.rows is None else len(self.rows)
+
+    @property
+    def first(self) -> int:
+        """The first position that is read."""
+        return self.start + (0 if self.rows is None else self.rows.start * self.row_length)
+
+    @property
+    def num_symbols(self) -> int:
+        """How many symbols are read, those included that are only predicted."""
+        return self.num_rows * self.row_length + 1
 
     @property
     def row_length(self) -> int:
@@ -42,7 +59,8 @@ class Streams:
         return -(-self.row_length // self.seq_len)
 
     def window(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids that are read and, one further, those to predict, each (B, T) int64.
+        """Return the ids that are read and, one further, those to predict, each (B, T) int64
+        or, with ``rows``, those of them.
 
         Raises:
             IndexError: The epoch has no such window.
@@ -61,6 +79,6 @@ class Streams:
             raise IndexError(f"position {position} of {self.row_length}")
         begin = self.start + position
         length = min(length, self.row_length - position)
-        rows = (begin + b * self.row_length for b in range(self.batch_size))
+        rows = (begin + b * self.row_length for b in self.rows or range(self.batch_size))
         ids = self.table[np.stack([self.places[row : row + length + 1] for row in rows])]
         return ids[:, :-1], ids[:, 1:]

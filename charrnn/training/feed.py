@@ -51,7 +51,7 @@ class Feed:
 
 
 class DeviceFeed(Feed):
-    """Holds the training split on the device, in the smallest type; a window is a slice of it.
+    """Holds the rows of the training split on the device, in the smallest type; a window is a slice of it.
 
     Args:
         streams: Rows and windows.
@@ -60,16 +60,16 @@ class DeviceFeed(Feed):
 
     def __init__(self, streams: Streams, device: torch.device) -> None:
         super().__init__(streams, device)
-        ids = torch.empty(streams.stop - streams.start, dtype=smallest(streams.table), device=device)
+        ids = torch.empty(streams.num_symbols, dtype=smallest(streams.table), device=device)
         begins = []
         for begin in range(0, len(ids), STRETCH):
-            stop = min(streams.start + begin + STRETCH, streams.stop)
-            found = streams.table[streams.places[streams.start + begin : stop]]
+            stop = min(begin + STRETCH, len(ids))
+            found = streams.table[streams.places[streams.first + begin : streams.first + stop]]
             begins.append(np.flatnonzero(found == BOUNDARY) + begin)
             ids[begin : begin + len(found)] = torch.from_numpy(found).to(ids.dtype)
         self.begins = np.concatenate(begins)
         # row b reads its m symbols and predicts them and the one after, which is the next row's first
-        self.rows = ids.as_strided((streams.batch_size, streams.row_length + 1), (streams.row_length, 1))
+        self.rows = ids.as_strided((streams.num_rows, streams.row_length + 1), (streams.row_length, 1))
 
     def read(self, position: int, length: int) -> tuple[Tensor, Tensor, bool]:
         """Return what the corpus would give, without waiting for the device."""
@@ -81,9 +81,14 @@ class DeviceFeed(Feed):
         return window[:, :-1], window[:, 1:], self._inside(position, length)
 
     def _inside(self, position: int, length: int) -> bool:
-        first = np.arange(self.streams.batch_size) * self.streams.row_length + position + 1
+        first = np.arange(self.streams.num_rows) * self.streams.row_length + position + 1
         found = np.searchsorted(self.begins, first)
         return bool((np.searchsorted(self.begins, first + length - 1) > found).any())
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return a seed for one step, so that dropout masks depend on nothing but the step's number."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1
 
 
 def smallest(table: np.ndarray) -> torch.dtype:
@@ -97,5 +102,5 @@ def make_feed(streams: Streams, device: torch.device) -> Feed:
     if device.type != "cuda":
         return Feed(streams, device)
     free, _ = torch.cuda.mem_get_info(device)
-    size = (streams.stop - streams.start) * smallest(streams.table).itemsize
+    size = streams.num_symbols * smallest(streams.table).itemsize
     return (DeviceFeed if size <= SHARE * free else Feed)(streams, device)

@@ -108,7 +108,8 @@ class Replay:
         return outcome
 
     def _generators(self) -> list[torch.Generator]:
-        return [torch.Generator(self.step.device) for _ in range(self.group)]
+        batch_size = self.step.training.batch_size
+        return [self.step.team.noise(self.step.device, batch_size) for _ in range(self.group)]
 
     def _recordable(self, window: Window) -> bool:
         """Return whether a window of this shape has been read before, and enough of all."""

@@ -27,6 +27,7 @@ from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits, count_characters, make_splits
 from charrnn.training.changes import changed_config
+from charrnn.training.distributed import ALONE, Team
 from charrnn.training.job import Job
 from charrnn.training.plan import check_validation, make_plan
 from charrnn.training.ridge import RidgeTrainer
@@ -47,6 +48,7 @@ def start(
     precision: str = "auto",
     started: float | None = None,
     progress: Callable[[float], None] = lambda share: None,
+    team: Team = ALONE,
 ) -> Trainer:
     """Return a trainer for a new run; nothing is written before its first event.
 
@@ -62,6 +64,7 @@ def start(
         precision: ``auto`` or ``fp32``; on CUDA ``tf32``, ``fp16`` or ``bf16`` too.
         started: ``time.monotonic()`` when the command began.
         progress: Called with the share of the text that is read.
+        team: The processes that this one is the first of (``together.start_together``).
 
     Raises:
         CharrnnError: Anything that was asked for cannot be had; nothing has been changed on disk.
@@ -86,7 +89,7 @@ def start(
     named = tuple(_absolute(text) for text in texts)
     job = Job(folder, config, corpus, splits, vocabulary, named, origin_of(base) if base is not None else ())
     initial = warm_network(base, config, vocabulary) if base is not None else None
-    return _trainer(config)(job, where, number_format, started, initial, found)
+    return _trainer(config)(job, where, number_format, started, initial, found, team)
 
 
 def resume(
@@ -96,6 +99,7 @@ def resume(
     device: str = "auto",
     precision: str = "auto",
     started: float | None = None,
+    team: Team = ALONE,
 ) -> Trainer:
     """Return a trainer that continues a run with its own corpus, settings and budget.
 
@@ -106,6 +110,7 @@ def resume(
         device: As for ``start``.
         precision: As for ``start``.
         started: As for ``start``.
+        team: As for ``start``.
 
     Raises:
         RunError: There is no such run, or its text cannot be found any more.
@@ -132,7 +137,7 @@ def resume(
     where = resolve_device(device)
     job = Job(folder, config, corpus, splits, record.vocabulary, texts, origin)
     precision = resolve_precision(precision, where)
-    trainer = _trainer(config)(job, where, precision, started, found=found)
+    trainer = _trainer(config)(job, where, precision, started, found=found, team=team)
     trainer.resume(record.config)
     return trainer
 

@@ -107,6 +107,19 @@ def trainer_bytes(
     scaling: LossScale | None = None,
 ) -> bytes:
     """Return the content of ``trainer.safetensors``; arguments as for ``save_trainer``."""
+    tensors, header = pack_trainer(network, optimizer, state, counters, average, scaling)
+    return tensor_bytes(tensors, {**(about or {}), **header})
+
+
+def pack_trainer(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    state: NetworkState,
+    counters: Counters,
+    average: Mapping[str, torch.Tensor],
+    scaling: LossScale | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return everything that affects the next step, as named tensors and a header."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items() if value is not None}
@@ -115,7 +128,7 @@ def trainer_bytes(
         tensors |= {f"scaling.{name}": value for name, value in scaling.tensors().items()}
     for index, layer in enumerate(state):
         tensors |= {f"state.{index}.{place}": part for place, part in enumerate(layer)}
-    return tensor_bytes(tensors, {**(about or {}), "format": FORMAT, "counters": asdict(counters)})
+    return tensors, {"format": FORMAT, "counters": asdict(counters)}
 
 
 def load_trainer(
@@ -133,17 +146,30 @@ def load_trainer(
     """
     tensors, header = load_tensors(path)
     try:
-        network.load_state_dict(_below(tensors, "model."))
-        restored = optimizer.state_dict()
-        restored["state"] = _slots(_below(tensors, "optimizer."))
-        optimizer.load_state_dict(restored)
-        state = _state(_below(tensors, "state."), network, training.batch_size)
-        counters = _counters(header["counters"], training.seq_len)
-        average.restore(_below(tensors, "average."), counters)
-        if scaling is not None:
-            scaling.restore(_below(tensors, "scaling."))
+        return unpack_trainer(tensors, header, network, optimizer, training, average, scaling)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` does not fit this run: {error}") from None
+
+
+def unpack_trainer(
+    tensors: Mapping[str, torch.Tensor],
+    header: Mapping[str, Any],
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    training: TrainingConfig,
+    average: NoAverage,
+    scaling: LossScale | None = None,
+) -> tuple[NetworkState, Counters]:
+    """Put back what ``pack_trainer`` returned; the errors are those of whatever does not fit."""
+    network.load_state_dict(_below(tensors, "model."))
+    restored = optimizer.state_dict()
+    restored["state"] = _slots(_below(tensors, "optimizer."))
+    optimizer.load_state_dict(restored)
+    state = _state(_below(tensors, "state."), network, training.batch_size)
+    counters = _counters(header["counters"], training.seq_len)
+    average.restore(_below(tensors, "average."), counters)
+    if scaling is not None:
+        scaling.restore(_below(tensors, "scaling."))
     return state, counters
 
 
@@ -155,7 +181,7 @@ def _counters(data: dict[str, Any], seq_len: int) -> Counters:
     return Counters(**data)
 
 
-def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 

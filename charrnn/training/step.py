@@ -17,6 +17,7 @@ from charrnn.devices import arithmetic
 from charrnn.errors import TrainingError
 from charrnn.model.network import Network, NetworkState
 from charrnn.model.paths import Path, choose_path, find_gpu
+from charrnn.training.distributed import ALONE, Team
 from charrnn.training.optimizers import parameter_groups, pull_to_zero
 from charrnn.training.scaling import LossScale
 from charrnn.training.updates import clip_gradients
@@ -42,6 +43,7 @@ class Step:
         device: Where.
         precision: ``auto``, ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
         path: How windows are run; None lets the dispatcher choose.
+        team: Processes that read the other rows of the batch.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Step:
         device: torch.device,
         precision: str = "auto",
         path: Path | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.network = network
+        self.team = team
         self.training = training
         self.device = device
         self.recipe = OPTIMIZERS[training.optimizer]
@@ -63,7 +67,8 @@ class Step:
         self.notices: list[str] = []
         """What a user should hear of, until the trainer has told it."""
         gpu = find_gpu(device)
-        self.take(path or choose_path(network.config, training.batch_size, precision, gpu))
+        rows = -(-training.batch_size // team.size)
+        self.take(path or choose_path(network.config, rows, precision, gpu))
 
     def take(self, path: Path) -> None:
         """Run windows like that from now on."""
@@ -94,6 +99,7 @@ class Step:
         """
         self.network.train()
         loss, after = self._gradients(_Reading(ids, targets, state, noise, inside))
+        self.team.average(self.network.parameters(), loss, len(ids) / self.training.batch_size)
         return Outcome(loss, self._update(rate), after)
 
     def _gradients(self, reading: _Reading) -> tuple[Tensor, NetworkState]:

@@ -29,6 +29,7 @@ def plan_of(trainer: Trainer) -> PlanEvent:
 def where(trainer: Trainer) -> str:
     """Return device, precision and on CUDA how the layers run, for the plan's line."""
     place, config = f"{trainer.device.type} {trainer.precision}", trainer.job.config
+    place = f"{trainer.team.size} × {place}" if trainer.team.size > 1 else place
     if trainer.device.type != "cuda":
         return place
     return f"{place} ({trainer.step.path.words(config.model.hidden_size, config.training.batch_size)})"

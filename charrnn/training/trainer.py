@@ -26,12 +26,13 @@ from charrnn.events import (
 )
 from charrnn.files import locked, stamp
 from charrnn.model.network import Network, NetworkState
-from charrnn.model.scoring import TextView, mean_nats
+from charrnn.model.scoring import TextView
 from charrnn.runs import TRAINER, start_directory
 from charrnn.sampling import SamplingConfig, Speaker
 from charrnn.text.streams import Streams
 from charrnn.training.changes import changes_of
-from charrnn.training.feed import Window, make_feed
+from charrnn.training.distributed import ALONE, Team
+from charrnn.training.feed import Window, make_feed, step_seed
 from charrnn.training.job import Job
 from charrnn.training.lengths import next_length, rate_factor, varies
 from charrnn.training.log import EventLog, ended, write_end
@@ -64,6 +65,7 @@ class Trainer:
         started: ``time.monotonic()`` when the command began; the time budget counts from there.
         initial: Weights to begin with, instead of random ones.
         found: The stamp of ``last/trainer.safetensors`` when the directory was chosen.
+        team: Processes that train together; the others are told by ``team.share`` where this one begins.
     """
 
     job: Job
@@ -72,12 +74,13 @@ class Trainer:
     started: float = field(default_factory=time.monotonic)
     initial: Network | None = None
     found: tuple[int, ...] | None = None
+    team: Team = ALONE
 
     def __post_init__(self) -> None:
         config = self.job.config
         network = self.initial or self.job.first_network()
         self.network = network.to(self.device)
-        self.step = make_step(self.network, config.training, self.device, self.precision)
+        self.step = make_step(self.network, config.training, self.device, self.precision, self.team)
         self.precision = self.step.path.precision
         self.optimizer = self.step.optimizer
         # an average takes every step's weights in, so it wants to see every step
@@ -85,9 +88,9 @@ class Trainer:
         self.schedule = SCHEDULES[config.training.schedule]
         splits, training = self.job.splits, config.training
         self.table = self.job.corpus.id_table(self.job.vocabulary)
-        self.streams = Streams(
-            self.job.corpus.places, self.table, *splits.train, training.batch_size, training.seq_len
-        )
+        sizes = (training.batch_size, training.seq_len)
+        own = self.team.rows(training.batch_size)
+        self.streams = Streams(self.job.corpus.places, self.table, *splits.train, *sizes, own)
         self.feed = make_feed(self.streams, self.device)
         self.val = (
             TextView(self.job.corpus.places, self.table, *splits.val)
@@ -98,12 +101,13 @@ class Trainer:
         self.counters = Counters()
         self.average = AVERAGINGS[training.averaging](self.network, training, self.counters)
         self.state: NetworkState = self.network.initial_state(training.batch_size)
+        self.whole_state = self.state  # that of all processes, as it is saved
         self._stop_reason = ""
-        self._seconds_before = 0.0
+        self.seconds_before = 0.0
         self._eval_seconds = 0.0
         self._slowest_eval = 0.0
-        self._saved_at = 0.0
-        self._changes: tuple[ChangeEvent, ...] = ()
+        self.saved_at = 0.0
+        self.changes: tuple[ChangeEvent, ...] = ()
 
     def _limits(self) -> dict[str, int]:
         """Return the budgets that are counted in steps."""
@@ -127,9 +131,9 @@ class Trainer:
         parts = (self.network, self.optimizer, training, self.average, self.step.scaling)
         self.state, self.counters = load_trainer(path, *parts)
         self.step.parts = self.counters.parts
-        self._seconds_before = self._saved_at = self.counters.seconds
-        self._changes = changes_of(before or self.job.config, self.job.config, self.counters.step)
-        if self._changes:
+        self.seconds_before = self.saved_at = self.counters.seconds
+        self.changes = changes_of(before or self.job.config, self.job.config, self.counters.step)
+        if self.changes:
             self.counters.stopped_by = ""
             # looks are counted over the budget, which may be a larger one now
             self.counters.evals = min(self.counters.evals, self._evals_wanted())
@@ -151,6 +155,9 @@ class Trainer:
             yield self._end_event(self.counters.seconds)
             return
         self.counters.stopped_by = ""
+        if not self.team.first:
+            yield from self._run()
+            return
         with locked(self.job.folder):
             if stamp(self.job.folder / "last" / TRAINER) != self.found:
                 raise RunError(
@@ -162,7 +169,7 @@ class Trainer:
     def _end_log(self) -> None:
         """Write what a process that was killed after its last checkpoint still had to log."""
         counters, path = self.counters, self.job.folder / "log.jsonl"
-        if not ended(path, counters.log_bytes):
+        if self.team.first and not ended(path, counters.log_bytes):
             with locked(self.job.folder):
                 write_end(path, counters.log_bytes, self._end_event(counters.seconds))
 
@@ -191,15 +198,16 @@ class Trainer:
                 yield event
 
     def _run(self) -> Iterator[Event]:
-        yield self.plan_event()
+        if self.team.first:
+            yield self.plan_event()
         yield from self._notices()
         if self.counters.step == 0:
-            yield self._checkpoint("last")
+            yield from self._checkpoint()
         else:
             yield NoticeEvent(self.counters.step, f"continuing after step {self.counters.step:,}")
-        if self._changes:
-            yield from self._changes
-            yield self._checkpoint("last")
+        if self.changes:
+            yield from self.changes
+            yield from self._checkpoint()
         while not (reason := self._finished()):
             report = self._train_step()
             yield from self._notices()
@@ -207,16 +215,17 @@ class Trainer:
                 yield report
             if self._eval_due():
                 yield from self._evaluate()
-                yield SampleEvent(self.counters.step, self._sample())
-                yield self._checkpoint("last")
-            elif self._elapsed() - self._saved_at > SAVE_SECONDS:
-                yield self._checkpoint("last")
+                if self.team.first:
+                    yield SampleEvent(self.counters.step, self._sample())
+                yield from self._checkpoint()
+            elif self._elapsed() - self.saved_at > SAVE_SECONDS:
+                yield from self._checkpoint()
         if self._evals_wanted() > self.counters.evals and reason != "interrupted":
             yield from self._evaluate()
         if self.counters.best_val_loss is None:  # nothing to choose by: the last is the best there is
             self._save_best()
         self.counters.stopped_by = reason
-        yield self._checkpoint("last")
+        yield from self._checkpoint()
         yield self._end_event(self._elapsed())
 
     # -- one step -----------------------------------------------------------------------------
@@ -234,7 +243,7 @@ class Trainer:
         if self._report_due():
             event = self._step_event(loss.item(), windows[-1].rate, norm.item())
         if counters.step > WARM_UP_STEPS and known == len(self.replay.recordings):
-            counters.trained_chars += sum(window.ids.numel() for window in windows)
+            counters.trained_chars += self.streams.batch_size * sum(w.ids.shape[1] for w in windows)
             counters.trained_seconds += time.monotonic() - begun
         return event
 
@@ -258,7 +267,7 @@ class Trainer:
         counters, training = self.counters, self.job.config.training
         ids, targets, inside = self.feed.read(counters.position, self._next_length())
         rate = self._learning_rate(ids.shape[1])
-        window = Window(ids, targets, inside, _mix(training.seed, counters.step), rate)
+        window = Window(ids, targets, inside, step_seed(training.seed, counters.step), rate)
         self._advance(ids.shape[1])
         return window
 
@@ -282,13 +291,17 @@ class Trainer:
 
     def _carry(self, state: NetworkState) -> None:
         """Keep the state for the next window; a new epoch begins from zeros."""
-        batch_size = self.job.config.training.batch_size
-        self.state = self.network.initial_state(batch_size) if self.counters.position == 0 else state
+        rows = self.streams.num_rows
+        self.state = self.network.initial_state(rows) if self.counters.position == 0 else state
 
     # -- budget -------------------------------------------------------------------------------
 
     def _elapsed(self) -> float:
-        return self._seconds_before + time.monotonic() - self.started
+        return self.seconds_before + self.team.clock(self.started)
+
+    def _agree(self) -> str:
+        """Return why to stop, if anybody wants to; all processes have the same answer and the same time."""
+        return self.team.agree(self.started, self._stop_reason)
 
     def _epochs(self) -> float:
         return self.counters.epoch + self.counters.position / self.streams.row_length
@@ -316,8 +329,8 @@ class Trainer:
     def _finished(self) -> str:
         """Return why training is over, or nothing."""
         patience = self.job.config.training.patience
-        if self._stop_reason:
-            return self._stop_reason
+        if asked := self._agree():
+            return asked
         if patience and self.counters.stale >= patience:
             return "patience"
         return next((name for name, share in self._shares(0.0).items() if share >= 1), "")
@@ -338,10 +351,10 @@ class Trainer:
         return last or not timed or self._eval_seconds <= EVAL_SHARE * self._elapsed()
 
     def _evaluate(self) -> Iterator[Event]:
-        begun = time.monotonic()
+        begun = self._elapsed()
         judged = self.average.judged.eval()
         extra = self.job.corpus.extra_nats(self.job.vocabulary)
-        loss, chars = mean_nats(judged, self.val, extra)
+        loss, chars = self.team.mean_nats(judged, self.val, extra)
         if not loss < HOPELESS:
             self._diverged(loss)
         counters = self.counters
@@ -353,7 +366,8 @@ class Trainer:
             counters.best_val_loss = loss
             self._save_best()
         self.average.after_look(loss)
-        spent = time.monotonic() - begun
+        self._agree()
+        spent = self._elapsed() - begun
         self._eval_seconds += spent
         self._slowest_eval = max(self._slowest_eval, spent)
         yield EvalEvent(counters.step, loss, loss / math.log(2), chars, best, self._elapsed())
@@ -375,13 +389,23 @@ class Trainer:
     # -- saving -------------------------------------------------------------------------------
 
     def _save_best(self) -> None:
-        save_best(self.job, self._snapshot())
+        if self.team.first:
+            save_best(self.job, self._snapshot())
+
+    def _checkpoint(self) -> Iterator[Event]:
+        """Yield what is written when it is seen; every process is asked for its part of it."""
+        self.whole_state = self.team.whole(self.state, self.streams.batch_size)
+        yield CheckpointEvent(self.counters.step, "last", self._elapsed())
+        self.team.has_saved()
+        self._agree()
+        self.saved_at = self._elapsed()
+        if wrong := self.team.put_right(self):
+            yield NoticeEvent(self.counters.step, wrong)
 
     def _save_last(self, log: EventLog) -> None:
         log.flush()  # first, as the state says how much of the log belongs to it
         self.counters.log_bytes = log.size
         save_last(self.job, self._snapshot())
-        self._saved_at = self._elapsed()
 
     def _snapshot(self) -> Snapshot:
         """Return what is saved; what could not be loaded is not, such as a symbol that no look has met."""
@@ -389,7 +413,7 @@ class Trainer:
             if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
                 self._diverged()
         self.counters.seconds, self.counters.parts = self._elapsed(), self.step.parts
-        parts = (self.network, self.average, self.optimizer, self.state, self.counters)
+        parts = (self.network, self.average, self.optimizer, self.whole_state, self.counters)
         return Snapshot(*parts, self._epochs(), self.step.scaling)
 
     # -- events -------------------------------------------------------------------------------
@@ -417,17 +441,9 @@ class Trainer:
         while self.step.notices:
             yield NoticeEvent(self.counters.step, self.step.notices.pop(0))
 
-    def _checkpoint(self, which: str) -> CheckpointEvent:
-        return CheckpointEvent(self.counters.step, which, self._elapsed())
-
     def plan_event(self) -> PlanEvent:
         """Return the settings that will be used, and what they amount to."""
         return plan_of(self)
 
     def _end_event(self, seconds: float) -> EndEvent:
         return end_of(self, self._epochs(), seconds, self._chars_per_second())
-
-
-def _mix(seed: int, step: int) -> int:
-    """Return a seed for one step, so that dropout masks depend on nothing but the step's number."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1

@@ -13,6 +13,7 @@ from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.devices import arithmetic
 from charrnn.model.network import Network, NetworkState, new_network
 from charrnn.model.paths import Path, plainest
+from charrnn.training.distributed import ALONE, Team
 from charrnn.training.feed import Window
 from charrnn.training.replay import CudaGraphs, Recorder, Replay
 from charrnn.training.step import Step
@@ -27,13 +28,15 @@ GROUP, STEPS = 2, 10
 LOSS_SCALE = 1024.0
 
 
-def make_step(network: Network, training: TrainingConfig, device: torch.device, precision: str) -> Step:
+def make_step(
+    network: Network, training: TrainingConfig, device: torch.device, precision: str, team: Team = ALONE
+) -> Step:
     """Return what does a step, on a path that computes on this device what the definition says.
 
     Raises:
         ConfigError: The network cannot be trained with this precision.
     """
-    step = Step(network, training, device, precision)
+    step = Step(network, training, device, precision, team=team)
     if step.path.rebuilt:
         fault = path_fault(step.path, network.config, device)
         if fault:
@@ -45,7 +48,7 @@ def make_step(network: Network, training: TrainingConfig, device: torch.device, 
 def make_replay(step: Step, group: int) -> Replay:
     """Return what runs windows: on CUDA from recordings, if some that are tried come out as they should."""
     possible = step.device.type == "cuda" and step.network.stacked and step.recipe.recorded_with
-    if not possible:
+    if not possible or step.team.size > 1:  # a graph cannot wait for other processes
         return Replay(step)
     fault = replay_fault(step, CudaGraphs)
     if fault:

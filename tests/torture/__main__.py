@@ -31,6 +31,7 @@ PARTS = (
     "resumes",
     "large",
     "supply",
+    "distributed",
 )
 
 
