@@ -67,7 +67,7 @@ def train(crew: Crew, job: dict[str, Any]) -> dict[str, Any]:
 
     trainer = start_together(crew, begin, "cpu", "auto", time.monotonic())
     places = NotedReads(trainer.streams.places)
-    trainer.streams = replace(trainer.streams, places=places)
+    trainer.streams = trainer.feed.streams = replace(trainer.streams, places=places)
     notices = []
     with poisoned(job.get("poison_step", math.inf), crew.rank == 1):
         for event in trainer.events():

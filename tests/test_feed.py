@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,18 @@ def test_windows_equal_the_corpus(batch_size, symbols, monkeypatch):
     for position in (-1, source.row_length):
         with pytest.raises(IndexError):
             held.read(position, 1)
+
+
+@pytest.mark.parametrize("rows", [range(0, 4), range(5, 12), range(31, 32)])
+def test_some_rows_are_held_without_the_others(rows):
+    source = replace(streams(32), rows=rows)
+    held = DeviceFeed(source, CPU)
+    assert held.rows.untyped_storage().nbytes() == len(rows) * source.row_length + 1
+    for position in range(0, source.row_length, 5):
+        ids, targets = source.read(position, 7)
+        mine, wanted, inside = held.read(position, 7)
+        assert np.array_equal(mine.numpy(), ids) and np.array_equal(wanted.numpy(), targets)
+        assert inside == (ids[:, 1:] == 0).any()
 
 
 def test_the_copy_is_as_small_as_can_be():

@@ -46,7 +46,7 @@ def start_together(
         follows = turn and trainer is None
         found = crew.together((lambda: _follow(crew, told, device)) if follows else None)
         trainer = trainer or found
-    crew.together(lambda: _check_alike(crew, trainer))
+    _check_alike(crew, trainer)
     crew.share(trainer)
     return trainer
 
@@ -66,13 +66,11 @@ def _first(
 
 
 def _check_alike(crew: Crew, trainer: Trainer) -> None:
-    """Refuse what would add up gradients of another scale or kind: GPUs of which one cannot do what others do."""
-    precisions = crew.collect(trainer.precision)
-    if len(set(precisions)) > 1:
-        raise ConfigError(
-            f"the processes would compute differently: {', '.join(sorted(set(precisions)))}",
-            "`--precision fp32`",
-        )
+    """Refuse GPUs of which one cannot do what the others do: gradients of another scale would be added up."""
+    found = sorted(set(crew.collect(trainer.precision)))
+    if len(found) > 1:
+        words = ", ".join(found)
+        raise ConfigError(f"the processes would compute differently: {words}", "`--precision fp32`")
 
 
 def check_shareable(config: Config, size: int) -> None:
