@@ -101,7 +101,7 @@ class Tapes:
     """A ``Recorder`` that records tapes."""
 
     def __init__(self, device=None):
-        self.recorded = 0
+        self.recorded = self.replayed = 0
 
     def aside(self):
         return nullcontext()
@@ -112,7 +112,12 @@ class Tapes:
             work()
         tape.undo()
         self.recorded += 1
-        return tape.replay
+
+        def replay():
+            self.replayed += 1
+            tape.replay()
+
+        return replay
 
 
 def fuse(step):

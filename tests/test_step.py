@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
-from small_runs import assert_resumes_exactly, files_equal, run_events, write_words
-from tape import HostLooked, NoLook, blind, fuse
+from small_runs import assert_resumes_exactly, files_equal, interrupted, run_events, write_words
+from tape import HostLooked, NoLook, blind, fuse, tensors
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from charrnn.config import OPTIMIZERS, ModelConfig, TrainingConfig
 from charrnn.devices import resolve_precision
@@ -15,7 +18,8 @@ from charrnn.model import kernels
 from charrnn.model.network import Network, new_network
 from charrnn.model.paths import Path
 from charrnn.runs import load_tensors
-from charrnn.training import updates
+from charrnn.training import start, updates
+from charrnn.training.optimizers import OptimizerRecipe
 from charrnn.training.scaling import LossScale
 from charrnn.training.step import Step
 
@@ -81,6 +85,47 @@ def test_no_cell_looks_at_a_value(torch_only, cell):
     take(step, 1, torch.tensor(0.01))
     with blind(), NoLook():
         take(step, 1, torch.tensor(0.01))
+
+
+@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if OPTIMIZERS[name].recorded_with])
+def test_a_step_stays_on_its_device(monkeypatch, optimizer):
+    """On torch's device without memory, with the optimizers of CUDA: nothing is there to be looked at."""
+    pretend(monkeypatch)
+    network = new_network(ModelConfig("lstm", 9, 2, embedding_size=4, dropout=0.0), 11).to("meta")
+    settings = {"batch_size": 6, "learning_rate": 0.01, "weight_decay": 0.1, "grad_clip_value": 0.1}
+    training, meta = TrainingConfig(optimizer=optimizer, **settings), torch.device("meta")
+    step = Step(network, training, meta, path=STACK["fp16"])
+    ids, state = torch.empty(6, 5, dtype=torch.int64, device=meta), network.initial_state(6)
+    for seen in (Elsewhere(), Elsewhere()):
+        with seen:
+            rate = torch.full((), 0.01, device=meta)
+            loss, norm, state = step(ids[:, 1:], ids[:, :-1], state, None, rate, False)
+    assert seen.devices == {"meta"} and {t.device for t in (loss, norm, *sum(state, ()))} == {meta}
+
+
+def pretend(monkeypatch):
+    """Let torch's optimizers take the device without memory for one that is as able as CUDA."""
+    build = OptimizerRecipe.make
+    monkeypatch.setattr(OptimizerRecipe, "make", lambda self, *a: build(self, *a[:2], torch.device("cuda")))
+    for name in ("adam", "adadelta", "nadam", "rmsprop", "sgd", "optimizer"):
+        module = sys.modules[f"torch.optim.{name}"]
+        for kind in ("capturable", "fused_kernels", "foreach_kernels"):
+            monkeypatch.setattr(
+                module, f"_get_{kind}_supported_devices", lambda *_, **__: ["meta"], raising=False
+            )
+
+
+class Elsewhere(TorchDispatchMode):
+    """Notes the devices of all that is computed with or made; fused updates, which CUDA has, are left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = None if func.__name__.startswith("_fused_") else func(*args, **(kwargs or {}))
+        self.devices |= {tensor.device.type for tensor in tensors((args, kwargs, out))}
+        return out
 
 
 def test_one_who_looks_is_found(torch_only, monkeypatch):
@@ -238,7 +283,9 @@ def test_a_trainer_says_once_that_memory_was_too_small_and_resumes_exactly(tmp_p
         "memory does not hold a window of 4 × 16: from now on it is read in parts of 1 rows, whose gradients "
         "are added up before a step"
     ]
-    assert_resumes_exactly(text, tmp_path, 7, **settings)
+    interrupted(text, tmp_path / "cut", 7, **settings)
+    events = list(start.resume(str(tmp_path / "cut"), device="cpu").events())
+    assert [e.message for e in events if isinstance(e, NoticeEvent)] == ["continuing after step 7"]
     files_equal(tmp_path / "run", tmp_path / "cut", "last/trainer.safetensors")
 
 
