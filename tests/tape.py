@@ -6,61 +6,11 @@ was recorded, and whatever needs to look at a value is refused. That is what mak
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
-from unittest.mock import patch
+from contextlib import nullcontext
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-LOOKS = (
-    "_local_scalar_dense",
-    "item",
-    "is_nonzero",
-    "equal",
-    "allclose",
-    "nonzero",
-    "masked_select",
-    "bincount",
-)
-"""Operations whose result, or its size, the host must wait for."""
-
-
-class HostLooked(RuntimeError):
-    """Something on the host asked for a value."""
-
-
-def check(func, args, kwargs):
-    """Refuse what a device cannot do without the host."""
-    name = func.overloadpacket.__name__
-    if name in LOOKS or name.startswith(("unique", "_unique")):
-        raise HostLooked(name)
-    if name.startswith("index") and any(
-        isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8) for x in tree_leaves(args[1:2])
-    ):
-        raise HostLooked(f"{name} by a mask")
-    other = kwargs.get("device") if name == "_to_copy" else args[1].device if name == "copy_" else None
-    if other is not None and other != args[0].device:
-        raise HostLooked("a copy to another device")
-
-
-@contextmanager
-def blind():
-    """Refuse the ways to a value that are no operations of torch."""
-
-    def refuse(*_, **__):
-        raise HostLooked("a list or an array")
-
-    with patch.multiple(torch.Tensor, tolist=refuse, numpy=refuse, cpu=refuse):
-        yield
-
-
-class NoLook(TorchDispatchMode):
-    """Runs what a device can do by itself, and nothing else."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        check(func, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+from waiting import blind, check, tensors
 
 
 class Tape(TorchDispatchMode):
@@ -124,7 +74,3 @@ def fuse(step):
     """Let a step's optimizer be torch's fused one, as on CUDA; the others ask for the number of steps."""
     for group in step.optimizer.param_groups:
         group["fused"] = True
-
-
-def tensors(tree):
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 from small_runs import assert_resumes_exactly, files_equal, interrupted, run_events, write_words
-from tape import HostLooked, NoLook, blind, fuse, tensors
+from tape import fuse
 from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import NoWaiting, blind, tensors
 
 from charrnn.config import OPTIMIZERS, ModelConfig, TrainingConfig
 from charrnn.devices import resolve_precision
@@ -74,7 +75,7 @@ def test_no_step_looks_at_a_value(torch_only, optimizer, path):
     fuse(step)
     take(step, 1, torch.tensor(0.01))  # what is made once may look
     before = weights(step)
-    with blind(), NoLook():
+    with blind(), NoWaiting():
         take(step, 2, torch.tensor(0.01))
     assert not torch.equal(weights(step), before)
 
@@ -83,7 +84,7 @@ def test_no_step_looks_at_a_value(torch_only, optimizer, path):
 def test_no_cell_looks_at_a_value(torch_only, cell):
     step = make_step(Path("plain", "", "fp32"), cell)
     take(step, 1, torch.tensor(0.01))
-    with blind(), NoLook():
+    with blind(), NoWaiting():
         take(step, 1, torch.tensor(0.01))
 
 
@@ -141,10 +142,14 @@ def test_one_who_looks_is_found(torch_only, monkeypatch):
         lambda x: x.reshape(1)[x.reshape(1) > 0],
     ):
         monkeypatch.setattr(step.network, "loss", lambda *a, look=look: (look(loss(*a)[0]), loss(*a))[1])
-        with pytest.raises(HostLooked), blind(), NoLook():
+        with pytest.raises(AssertionError, match="waits for"), blind(), NoWaiting():
             take(step, 1, torch.tensor(0.01))
     monkeypatch.setattr(step.network, "loss", lambda *a: loss(*a[:-1], None))
-    with pytest.raises(HostLooked), blind(), NoLook():  # unless it is told, a network looks for documents
+    with (
+        pytest.raises(AssertionError, match="waits for"),
+        blind(),
+        NoWaiting(),
+    ):  # unless it is told, a network looks for documents
         take(step, 1, torch.tensor(0.01))
 
 
