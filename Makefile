@@ -24,7 +24,7 @@ test-oldest: $(VENV)-oldest/installed
 torture: $(VENV)/installed-dev
 	$(BIN)/python -m tests.torture
 
-# Triton is a download of 190 MB that a machine without a GPU needs for these tests alone.
+# Triton is a download of 200 MB that a machine without a GPU needs for these tests alone.
 test-triton: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[triton]'
 	$(BIN)/python -m pytest tests/test_persistent.py

@@ -294,3 +294,13 @@ def test_what_cannot_run_says_why():
         assert why_not("lstm", DEVICE) == "Triton is not installed"
         with pytest.raises(CharrnnError, match="Triton is not installed"):
             self_check(DEVICE)
+
+
+def test_doctor_says_that_nothing_selects_them(monkeypatch):
+    from charrnn.cli import doctor
+
+    monkeypatch.setattr("charrnn.model.persistent.why_not", lambda cell, device: None)
+    assert doctor._persistent(False) == "it could be tried here"
+    monkeypatch.undo()
+    assert doctor._persistent(False) == (why_not("lstm", torch.device("cpu")) or "it could be tried here")
+    assert doctor._devices()["persistent recurrence"].startswith("selected by nothing; ")

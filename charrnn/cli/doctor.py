@@ -22,7 +22,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("charrnn", "torch", "numpy", "safetensors", "typer", "rich", "zstandard"):
+    for package in ("charrnn", "torch", "numpy", "safetensors", "typer", "rich", "zstandard", "triton"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -48,8 +48,18 @@ def _devices() -> dict[str, str]:
         if cuda and torch.backends.cudnn.is_available()
         else "not available",
         **_training_on_cuda(cuda),
+        "persistent recurrence": f"selected by nothing; {_persistent(cuda)}",
         "mps": "yes" if torch.backends.mps.is_available() else "no",
     }
+
+
+def _persistent(cuda: bool) -> str:
+    """Return whether our own persistent kernels could be tried."""
+    import torch
+
+    from charrnn.model.persistent import why_not
+
+    return why_not("lstm", torch.device("cuda" if cuda else "cpu")) or "it could be tried here"
 
 
 def _training_on_cuda(cuda: bool) -> dict[str, str]:
