@@ -100,8 +100,12 @@ def test_a_run_killed_at_any_operation_goes_on_and_ends_like_a_whole_one(there, 
 def test_overwriting_killed_at_any_operation_leaves_one_run_or_the_other(there):
     there.train("whole", SHORT)
     there.train("other", OTHER)
+    there.copy("other", "third")
+    with Disk(there.folder).watched() as disk:
+        there.train("third", SHORT, overwrite=True)
+    renamed = [number for number, operation in enumerate(disk.operations) if operation.kind == "replace"]
     seeds = []
-    for number in range(1, 48, 6):
+    for number in (renamed[0] - 7, renamed[0], *(number + 1 for number in renamed[:6])):
         there.remove("cut")
         there.copy("other", "cut")
         assert die(there, number, lambda: there.train("cut", SHORT, overwrite=True))
@@ -112,6 +116,15 @@ def test_overwriting_killed_at_any_operation_leaves_one_run_or_the_other(there):
         expected = "other" if seeds[-1] == 5 else "whole"
         assert differences(there.folder / expected, there.folder / "cut") == [], number
     assert seeds == sorted(seeds, reverse=True) and len(set(seeds)) == 2
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(there):
+    there.train("cut", SHORT | {"training.minutes": 1})
+    left = [there.folder / "cut" / name for name in ("best/model.safetensors.part", "mine.part")]
+    for path in left:
+        path.write_bytes(b"half of it")
+    next(start.resume(str(there.folder / "cut"), settings={"training.steps": 9}, device="cpu").events())
+    assert [path.exists() for path in left] == [False, True]
 
 
 def test_a_run_killed_after_its_last_checkpoint_logs_its_end_when_resumed(there):

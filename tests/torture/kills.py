@@ -64,7 +64,7 @@ class Kills:
         self.length = self._whole_runs()
 
     def _whole_runs(self) -> int:
-        """Train what others are compared with; return the operations that it took, and note the seconds."""
+        """Train what others are compared with; return the operations that it took."""
         there = self.there
         done(lambda: there.train("other", OTHER))
         done(lambda: there.train("long", LONG), save_seconds=LONGEST)
@@ -75,9 +75,7 @@ class Kills:
                 there.train("whole")
             note.write_text(str(len(disk.operations)))
 
-        begun = time.monotonic()
         done(counted)
-        self.seconds = time.monotonic() - begun
         return int(note.read_text())
 
     def until(self, way: str, count: int) -> None:
@@ -120,9 +118,9 @@ class Kills:
         return wrong + self._goes_on("other")
 
     def moment(self, _: int) -> list[str]:
-        """Kill a new run from outside at any time."""
+        """Kill a new run from outside, anywhere between its first event and its last."""
         child = in_child(lambda: self.there.train("cut"))
-        time.sleep(self.random.uniform(0, 1.2 * self.seconds))
+        self._wait_for_a_share(self.random.random(), child)
         kill(child)
         self.kills["moment"] += outcome(child) == -signal.SIGKILL
         return self._goes_on()
@@ -142,6 +140,20 @@ class Kills:
             process.kill()
         self.kills["command"] += process.returncode == -signal.SIGKILL
         return self._goes_on("long", LONG, LONGEST)
+
+    def _wait_for_a_share(self, share: float, child: int) -> None:
+        """Wait until a run has logged a share of its events, and a little longer."""
+        log = "log.jsonl"
+        wanted = share * (self.whole / log).stat().st_size
+        deadline = time.monotonic() + LONGEST
+        while (
+            time.monotonic() < deadline
+            and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        ):
+            if (self.cut / log).exists() and (self.cut / log).stat().st_size >= wanted:
+                break
+            time.sleep(0.0005)
+        time.sleep(self.random.uniform(0, 0.01))
 
     # -- parts of them ----------------------------------------------------------------------------
 
