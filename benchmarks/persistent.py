@@ -4,7 +4,8 @@
     python benchmarks/persistent.py --check cuda
 
 One JSON object a kernel: the registers of a thread, the bytes that it spills, the shared memory of a program,
-and the bytes of weights that are meant to stay in it. With --check, one per comparison with torch.nn there.
+the bytes of weights that are meant to stay in it, and which halves of the barrier the compiler left standing.
+With --check, one per comparison with torch.nn there.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def resources(
     compiled = compile_kernel(direction, constants, hidden_size, tiling, capability)
     width = tiling.units * (4 if direction == "forward" else 1)
     found = usage(compiled.asm["cubin"])
+    barrier = [word for word in ("acquire", "release") if f".{word}." in compiled.asm["ptx"]]
     return {
         "programs": [tiling.slices(hidden_size), tiling.groups],
         **constants,
@@ -69,6 +71,7 @@ def resources(
         "shared_bytes": compiled.metadata.shared,
         "registers": found["REG"],
         "spilled_bytes": found["STACK"],
+        "barrier": barrier,
     }
 
 

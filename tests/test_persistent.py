@@ -231,7 +231,7 @@ def test_programs_at_work_at_the_same_time_wait_for_one_another(cell):
 
 
 @on_triton
-def test_a_compiler_for_hopper_and_ampere_keeps_the_weights_in_shared_memory(tmp_path):
+def test_a_compiler_for_hopper_and_ampere_keeps_the_weights_and_the_barrier(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "persistent.py"), "--hidden-size", "48"]
     done = subprocess.run(
         [*command, "--capability", "80", "90"],
@@ -244,6 +244,7 @@ def test_a_compiler_for_hopper_and_ampere_keeps_the_weights_in_shared_memory(tmp
     kernels = {(row["capability"], row["cell"], row["kernel"]) for row in rows}
     assert len(kernels) == len(rows) == 8
     for row in rows:
+        assert row["barrier"] == ["acquire", "release"]
         assert row["RESIDENT"] == row["CHUNKS"]
         operands = row["ROWS"] * row["DEPTH"] * 2
         assert row["weight_bytes"] + operands <= row["shared_bytes"]
