@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,9 @@ def setting(default: Any, *, allowed: Range | Registry | Iterable[str] | None = 
     return field(default=default, metadata={"allowed": allowed})
 
 
+MAX_PROBLEMS = 20
+"""Problems of one set of settings that are told at once."""
+MAX_TOML_BYTES = 1 << 18
 DOCUMENTS = ("files", "lines", "blank")
 """The words that say what a document is; all else is a pattern."""
 POSITIVE = Range(0, above=True)
@@ -116,6 +121,8 @@ class TextConfig:
     """Share of the characters kept for choosing the best checkpoint."""
     test_fraction: float = setting(0.05, allowed=FRACTION)
     """Share of the characters that training never looks at."""
+    max_ratio: float = setting(256.0, allowed=POSITIVE)
+    """What compressed text may become, in times its compressed size; the first 16 MiB are free."""
 
     def of(self, encoding: str | None) -> TextConfig:
         """Return the same for a text in another encoding; None changes nothing."""
@@ -246,6 +253,8 @@ class Config:
         problems: list[ConfigError] = []
         changed: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
+            if len(problems) == MAX_PROBLEMS:
+                break
             try:
                 declared = declaration(name)
                 section, _, key = name.partition(".")
@@ -264,6 +273,7 @@ def setting_names() -> list[str]:
     return [f"{section}.{f.name}" for section, kind in SECTIONS.items() for f in fields(kind)]
 
 
+@cache
 def declaration(name: str) -> tuple[Any, Any]:
     """Return the type and the allowed values of a dotted setting.
 
@@ -305,7 +315,7 @@ def parse(name: str, value: Any, declared: tuple[Any, Any]) -> Any:
 def _convert(name: str, value: Any, kind: type) -> Any:
     """Convert to ``str``, ``int``, ``float`` or ``bool`` without losing anything."""
     words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[kind]
-    if kind is bool and str(value).lower() in ("true", "false"):
+    if kind is bool and isinstance(value, bool | str) and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     try:
         if kind is bool:
@@ -316,7 +326,8 @@ def _convert(name: str, value: Any, kind: type) -> Any:
             raise ValueError
         return kind(value)
     except (ValueError, OverflowError):
-        raise ConfigError(f"`{name}` is `{value}`, but must be {words}") from None
+        shown = reprlib.repr(value) if isinstance(value, list | dict) else value
+        raise ConfigError(f"`{name}` is `{shown}`, but must be {words}") from None
 
 
 def raise_together(problems: list[ConfigError]) -> None:
@@ -333,9 +344,14 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: The file cannot be read or is no TOML.
     """
     try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_TOML_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read `{path}`: {error.strerror}") from None
+    if len(content) > MAX_TOML_BYTES:
+        raise ConfigError(f"`{path}` has more than {MAX_TOML_BYTES:,} bytes: these are no settings")
+    try:
+        data = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # TOML's and Unicode's errors are ValueErrors
         raise ConfigError(f"`{path}` is not valid TOML: {error}") from None
     loose = [name for name, section in data.items() if not isinstance(section, dict)]

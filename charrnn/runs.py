@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charrnn import __version__
@@ -17,6 +18,7 @@ from charrnn.text.corpus import Corpus, load_corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits
 from charrnn.text.vocabulary import Vocabulary
+from charrnn.untrusted import check_safetensors, parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,7 +173,8 @@ def new_run_directory(name: str | None, default: str, overwrite: bool) -> Path:
         raise RunError(f"`{folder}` cannot be a directory: {blocked}", "choose another name with `--run`")
     if not overwrite and not _is_free(folder):
         raise RunError(
-            f"`{folder}` already holds a run", f"`--overwrite` replaces it, `--resume {folder}` continues it"
+            f"`{folder}` already holds a run",
+            f"`--overwrite` replaces it, `--resume {quote(str(folder))}` continues it",
         )
     return folder
 
@@ -292,15 +295,16 @@ def _read(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    check_safetensors(path)
     try:
         with safe_open(path, framework=framework, device="cpu") as file:
-            header = json.loads((file.metadata() or {})["charrnn"])
+            header = parse_json((file.metadata() or {})["charrnn"])
             tensors = take(file)
     except (SafetensorError, OSError) as error:
         ours = path.suffix == ".safetensors"
         hint = "was it copied whole?" if ours else "a RUN comes first, texts after it"
         raise CheckpointError(f"`{path}` is damaged or no checkpoint: {error}", hint) from None
-    except (KeyError, ValueError, RecursionError):
+    except (KeyError, ValueError, TypeError):
         raise CheckpointError(f"`{path}` was not written by charrnn", "it has no charrnn header") from None
     if not isinstance(header, dict) or not isinstance(header.get("format"), int):
         raise CheckpointError(f"`{path}` has a header that charrnn cannot read")
@@ -333,11 +337,18 @@ def load_record(folder: Path) -> Record:
     """
     model, trainer = folder / "last" / MODEL, folder / "last" / TRAINER
     beside = load_checkpoint(model) if exists(model) else None
-    header = read_header(trainer)
+    weights, header = _read(trainer, "pt", _trained_weights)
     if beside is not None and "config" not in header:
         return Record(beside.config, beside.vocabulary, beside.corpus)
     with _understood(trainer):
-        return _record(header)
+        record = _record(header)
+        build_network(record.config, len(record.vocabulary), weights)  # before one of that size is made
+    return record
+
+
+def _trained_weights(file: Any) -> dict[str, Tensor]:
+    names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118
+    return {name.removeprefix("model."): file.get_tensor(name) for name in names}
 
 
 @contextmanager
@@ -379,10 +390,11 @@ def _checked_record(record: Any) -> dict[str, Any]:
     """
     if record == {}:
         return {}
-    texts, splits = record["texts"], Splits.from_json(record["splits"])
+    splits = Splits.from_json(record["splits"])
     ends = [end for part in (splits.train, splits.val, splits.test) for end in part]
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError("texts")
+    for names in (record["texts"], record.get("seen", [])):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("names")
     if not all(type(end) is int and end >= 0 for end in ends) or ends != sorted(ends) or len(ends) != 6:
         raise ValueError("splits")
     if not isinstance(record.get("init_from", []), list):
@@ -418,11 +430,11 @@ def build_network(config: Config, vocab_size: int, tensors: Mapping[str, Tensor]
 def find_corpus(checkpoint: Checkpoint | Record) -> Corpus | None:
     """Return the text a run was trained on, from the cache or read again; None if it is gone or changed."""
     record = checkpoint.corpus
-    cached = load_corpus(str(record.get("key", "")))
-    if cached is not None or "-" in record.get("texts", ["-"]):
-        return cached
-    try:
-        corpus = open_corpus(find_sources(record["texts"]), checkpoint.config.text)
-    except CharrnnError:
-        return None
-    return corpus if corpus.info["key"] == record.get("key") else None
+    key = str(record.get("key", ""))
+    found = load_corpus(key)
+    if found is None and "-" not in record.get("texts", ["-"]):
+        with suppress(CharrnnError):
+            # a file that somebody else wrote may name any path: nothing is taken of another content
+            found = open_corpus(find_sources(record["texts"]), checkpoint.config.text, key=key)
+    fits = found is not None and record["splits"]["test"][1] <= len(found.places)
+    return found if fits else None

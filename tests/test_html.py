@@ -304,6 +304,20 @@ def test_corpus_text_is_inert(page, document):
     assert [symbols[i] for i in text] == [ord(char) for char in wanted]
 
 
+def test_hostile_names_are_inert(subject, document):
+    hypotheses = [replace(h, name=f"{h.name}{ATTACK}", definition=ATTACK) for h in HYPOTHESES]
+    findings = make_findings()
+    data = findings.to_json() | {"run": ATTACK, "model": ATTACK, "text_kind": ATTACK}
+    findings.to_json = lambda: data
+    own = SimpleNamespace(**(vars(subject) | {"hypotheses": hypotheses}))
+    parsed = Parsed(html.page_html(make(own, findings, command=ATTACK)))
+    assert [tag for tag, _ in parsed.elements] == [tag for tag, _ in Parsed(document).elements]
+    assert parsed.inside["title"].startswith("</script><img src=x")
+    shown = json.loads(parsed.inside["script application/json"])
+    assert shown["findings"]["run"] == shown["hypotheses"][0]["definition"] == ATTACK
+    assert dict(shown["method"])["command"] == ATTACK
+
+
 @pytest.mark.parametrize("text", ["</script>", "<!--", "\u2028\u2029", "\ud800", "\x00\x07", "&lt;"])
 def test_json_can_stand_in_a_page_and_comes_back(text):
     written = json_text({text: [text]})

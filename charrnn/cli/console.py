@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.text import Text
 
 from charrnn.errors import CharrnnError
-from charrnn.rendering.text import visible
+from charrnn.rendering.console import SafeConsole
+from charrnn.rendering.text import one_line, visible
 
 
 def stderr_console() -> Console:
     """Return a console for progress, notices and errors."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return SafeConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def report_error(error: CharrnnError) -> None:
@@ -28,8 +29,8 @@ def report_error(error: CharrnnError) -> None:
     console = stderr_console()
     lines = [("error", "bold red", error.message)] + ([("hint", "cyan", error.hint)] if error.hint else [])
     for word, style, message in lines:
-        one_line = " ".join(visible(message).split())
-        console.print(Text.assemble((f"{word}: ", style), one_line), soft_wrap=True)
+        text = " ".join(visible(message).split())
+        console.print(Text.assemble((f"{word}: ", style), text), soft_wrap=True)
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def share_done(what: str, quiet: bool = False) -> Iterator[Callable[[float], Non
 
 def notice(message: str) -> None:
     """Print something the user should know to stderr."""
-    stderr_console().print(Text.assemble(("note: ", "yellow"), visible(message)), soft_wrap=True)
+    stderr_console().print(Text.assemble(("note: ", "yellow"), one_line(message)), soft_wrap=True)
 
 
 def print_json(data: dict[str, Any]) -> None:

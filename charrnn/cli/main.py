@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -14,14 +16,30 @@ from charrnn.cli import bench, compress, corpora, doctor, evaluate, inspect, run
 from charrnn.cli.console import report_error, silence_stdout, unfailing
 from charrnn.cli.interrupts import INTERRUPTED, raised_on_interrupt
 from charrnn.errors import CharrnnError
+from charrnn.rendering.text import visible
+
+
+@contextmanager
+def _usage_shown() -> Iterator[None]:
+    """Make visible what a message about wrong usage repeats of the command line."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own, of which it shows no class
+            error.message = visible(error.message)
+        raise
 
 
 class Boundary(TyperGroup):
     """Turns what a user caused into one ``error:`` line and exit code 1; all else keeps its traceback."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        with _usage_shown():
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            with raised_on_interrupt():
+            with raised_on_interrupt(), _usage_shown():
                 return super().invoke(ctx)
         except CharrnnError as error:
             report_error(error)

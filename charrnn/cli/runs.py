@@ -61,7 +61,7 @@ def _summary(path: str) -> dict[str, Any]:
         bpc = None if loss is None else float(loss) / log(2)
         sizes = (int(model["num_layers"]), int(model["hidden_size"]))
         found = (model["cell"], *sizes, int(progress["step"]), float(progress["epochs"]), bpc)
-    except (CharrnnError, KeyError, TypeError, ValueError):
+    except (CharrnnError, KeyError, TypeError, ValueError, OverflowError):
         found = ("damaged", *(None,) * 5)
     keys = ("run", "cell", "num_layers", "hidden_size", "step", "epochs", "val_bpc")
     return dict(zip(keys, (path, *found), strict=True))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -179,7 +180,7 @@ def _refuse_beside_resume(run: str, words: list[str]) -> None:
     if words:
         raise ConfigError(
             f"`--resume` takes text and network from the run: `{words[0]}` has no place beside it",
-            f"`charrnn train --resume {run}`; another budget or learning rate may be given",
+            f"`charrnn train --resume {quote(run)}`; another budget or learning rate may be given",
         )
 
 

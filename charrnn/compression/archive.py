@@ -28,6 +28,7 @@ from charrnn.config import Config
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, RunError, TextError
 from charrnn.files import replacing
 from charrnn.runs import find_checkpoint, load_arrays, location_of
+from charrnn.text.reading import check_encoding
 from charrnn.text.vocabulary import Vocabulary
 
 BLOCK_BYTES = 1 << 22
@@ -77,6 +78,7 @@ def load_model(run: str | Path | None = None, *, last: bool = False) -> Model:
     tensors, header = load_arrays(path)
     try:
         config, vocabulary = Config.from_json(header["config"]), Vocabulary.from_json(header["vocabulary"])
+        check_encoding(config.text.encoding)
         network = FixedPointNetwork(config.model, vocabulary, tensors)
     except (ConfigError, CheckpointError) as error:
         raise CheckpointError(f"`{path}` cannot be loaded: {error.message}", error.hint) from None
@@ -145,6 +147,8 @@ def decompress(
         with source.open("rb") as file:
             header = read_header(file)
             _check_model(header, model, source)
+            if header.view not in wanted_views(model.config.text, model.vocabulary):
+                raise damaged()
             length = source.stat().st_size
             _check_size(header.size, max_bytes or FREE_BYTES + MAX_RATIO * length)
             with replacing(target) as out:

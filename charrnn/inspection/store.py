@@ -30,11 +30,13 @@ from charrnn.runs import DEMO, read_header
 from charrnn.text.cache_dir import cache_dir
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
+from charrnn.untrusted import parse_json, read_whole
 
 CODE = ("inspection", "model")
 DEFAULT_QUESTION = {"neuron": None, "top": 1, "kind": None, "steer": False, "ablation": "mean"}
 MAX_BYTES = 50_000_000
 """Larger files are no findings of ours."""
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 
 def key_of(
@@ -54,14 +56,10 @@ def key_of(
     """
     if any(mark in spec for spec in question["hypotheses"] for mark in (".py", ".npy")):
         return None  # a file of the user's own may change
-    header = read_header(model)
-    text = header.get("corpus", {}).get("key")
-    if "seen" in header.get("corpus", {}):
-        text = f"{text} {platform.python_version()}"  # what is left of this interpreter's own library
-    if texts:
-        config = Config.from_json(header["config"])
-        text = open_corpus(find_sources(texts), config.text.of(encoding)).info["key"]
-    if text is None or "-" in texts:
+    if "-" in texts:
+        return None
+    text = _text_key(read_header(model), texts, encoding)
+    if text is None:
         return None
     content = hashlib.sha256(_code())
     with model.open("rb") as file:
@@ -70,16 +68,28 @@ def key_of(
     return content.hexdigest()[:32]
 
 
+def _text_key(header: Mapping[str, Any], texts: Sequence[str], encoding: str | None) -> str | None:
+    """Return the key of the text that is read; None without one, or with a header that makes no sense."""
+    try:
+        text, own = header["corpus"].get("key"), "seen" in header["corpus"]
+        config = Config.from_json(header["config"]) if texts else None
+    except _MALFORMED:
+        return None
+    if texts:
+        return open_corpus(find_sources(texts), config.text.of(encoding)).info["key"]
+    # of this interpreter's own library, what was not trained on is left
+    return f"{text} {platform.python_version()}" if own else text
+
+
 def load_findings(key: str, run: str) -> Findings | None:
     """Return the findings under a key, told of a run by its present name; None if there are none."""
-    path = _path(key)
     try:
-        if path.stat().st_size > MAX_BYTES:
+        checksum, _, data = read_whole(_path(key), MAX_BYTES).partition(b"\n")
+        if hashlib.sha256(data).hexdigest().encode() != checksum:
             return None
-        found = _restored(Findings, json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError):
+        return replace(_restored(Findings, parse_json(data)), run=run)
+    except (OSError, *_MALFORMED):
         return None
-    return replace(found, run=run)
 
 
 def demo_findings(model: Path, texts: Sequence[str], question: Mapping[str, Any]) -> Findings | None:
@@ -96,9 +106,10 @@ def demo_findings(model: Path, texts: Sequence[str], question: Mapping[str, Any]
 
 
 def save_findings(key: str, findings: Findings) -> None:
-    """Keep findings; a disk that refuses costs nothing but time."""
+    """Keep findings under their checksum; a disk that refuses costs nothing but time."""
+    data = _json(findings)
     with suppress(CharrnnError):
-        write_findings(_path(key), findings)
+        write_atomically(_path(key), f"{hashlib.sha256(data).hexdigest()}\n".encode() + data)
 
 
 def write_findings(path: Path, findings: Findings) -> None:
@@ -107,7 +118,11 @@ def write_findings(path: Path, findings: Findings) -> None:
     Raises:
         CheckpointError: The disk is full or refuses.
     """
-    write_atomically(path, json.dumps(_plain(findings), allow_nan=False).encode())
+    write_atomically(path, _json(findings))
+
+
+def _json(findings: Findings) -> bytes:
+    return json.dumps(_plain(findings), allow_nan=False).encode()
 
 
 def _path(key: str) -> Path:
@@ -134,6 +149,11 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _restored(kind: Any, data: Any) -> Any:
     """Return a value of a type from what ``_plain`` made of it.
 
@@ -141,7 +161,7 @@ def _restored(kind: Any, data: Any) -> Any:
         ValueError, TypeError, KeyError: The data does not fit the type.
     """
     if is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         # findings of an earlier version lack what was added since: its defaults stand for it
         known = [field.name for field in fields(kind) if field.name in data]
         return kind(**{name: _restored(hints[name], data[name]) for name in known})

@@ -16,7 +16,7 @@ from charrnn.inspection.findings import Card, Excerpt, Row
 from charrnn.rendering.counter import counter_lines
 from charrnn.rendering.figures import change, signed, unsigned
 from charrnn.rendering.paint import is_plain, paint
-from charrnn.rendering.text import BLOCKS, visible
+from charrnn.rendering.text import BLOCKS, one_line, visible
 
 MAX_WIDTH = 98
 SHORT_BEFORE, SHORT_AFTER = 70, 30
@@ -61,7 +61,7 @@ def card_parts(card: Card, view: View, *, whole: bool) -> Iterator[RenderableTyp
         yield Text(f"at equal values of {given}: r {signed(card.row.r_partial)}", style="dim")
     for excerpt in card.excerpts if whole else _short(card):
         bold = "bold" if excerpt.why.startswith("fails") else ""
-        yield Text.assemble((WHY[excerpt.why], bold), (f"   {excerpt.source}", "dim"))
+        yield Text.assemble((WHY[excerpt.why], bold), (f"   {one_line(excerpt.source)}", "dim"))
         yield painted(excerpt, view)
     if card.counter is not None:
         yield from counter_lines(card.counter, view)
@@ -212,4 +212,4 @@ def _line(label: str, text: str) -> RenderableType:
 
 
 def _quoted(char: str) -> str:
-    return {"\n": "⏎", "\t": "→", " ": "␣"}.get(char) or visible(char)
+    return "␣" if char == " " else one_line(char)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from charrnn.rendering.tables import table
+from charrnn.rendering.text import one_line
 
 
 def compression_table(data: dict[str, Any], what: str) -> RenderableType:
@@ -17,7 +18,7 @@ def compression_table(data: dict[str, Any], what: str) -> RenderableType:
         (f"{'▸ ' if name == data['run'] else '  '}{name}", f"{size:,}", _per_char(size, data["chars"]))
         for name, size in sorted(sizes.items(), key=lambda item: item[1])
     ]
-    head = f"{what}: {data['bytes_in']:,} bytes, {data['chars']:,} characters"
+    head = f"{one_line(what)}: {data['bytes_in']:,} bytes, {data['chars']:,} characters"
     return Group(Text(head), table(["", ">bytes", ">bits per char"], rows))
 
 

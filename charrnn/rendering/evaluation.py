@@ -10,7 +10,7 @@ from charrnn.evaluation import LN2, Difference, Evaluation
 from charrnn.memorisation import Memorisation
 from charrnn.model.dynamic import SEGMENT
 from charrnn.rendering.tables import table
-from charrnn.rendering.text import visible
+from charrnn.rendering.text import one_line
 
 COPIES = 5
 COPY_CHARS = 80
@@ -30,7 +30,8 @@ def evaluation_table(result: Evaluation, run: str, text: str) -> RenderableType:
         (f"{'▸ ' if name in own else '  '}{name}", f"{bpc:.3f}{mark or '        '}", f"{bpc * LN2:.4f}")
         for bpc, name, mark in sorted(lines, key=lambda line: line[0])
     ]
-    head = f"{text}: {result.chars:,} characters, context {result.context}, {result.bpb:.3f} bits per byte"
+    bits = f"{result.bpb:.3f} bits per byte"
+    head = f"{one_line(text)}: {result.chars:,} characters, context {result.context}, {bits}"
     parts = [Text(head), table(["", ">bits per char", ">nats per char"], rows)]
     if saw := result.baselines_saw:
         parts.append(
@@ -121,5 +122,5 @@ def memorisation_report(found: Memorisation) -> RenderableType:
 
 
 def _short(text: str) -> str:
-    line = visible(text).replace("\n", "⏎").replace("\t", "→")
+    line = one_line(text)
     return line if len(line) <= COPY_CHARS else f"{line[: COPY_CHARS - 1]}…"

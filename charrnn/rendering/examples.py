@@ -13,7 +13,7 @@ from charrnn.inspection.examples import Examples, Match
 from charrnn.rendering.card import View
 from charrnn.rendering.paint import paint, value_style
 from charrnn.rendering.tables import stdout_console
-from charrnn.rendering.text import BLOCKS, visible
+from charrnn.rendering.text import BLOCKS, one_line
 
 SHOWN = 12
 NAMED = 8
@@ -29,9 +29,9 @@ def print_examples(examples: Examples, console: Console | None = None) -> None:
 
 
 def _parts(examples: Examples, view: View) -> Iterator[RenderableType]:
-    yield Text.assemble((examples.run, "bold"), f" · {examples.model}")
-    where = examples.source or "not in the text, so it was read by itself"
-    yield Text.assemble("like ", (f"`{visible(examples.example)}`".replace("\n", "⏎"), "bold"), f"   {where}")
+    yield Text.assemble((one_line(examples.run), "bold"), f" · {examples.model}")
+    where = one_line(examples.source or "") or "not in the text, so it was read by itself"
+    yield Text.assemble("like ", (f"`{one_line(examples.example)}`", "bold"), f"   {where}")
     yield _neurons(examples)
     yield _overlap_line(examples)
     yield Text("")
@@ -72,7 +72,7 @@ def _legend(count: int, view: View) -> Text:
 def _head(match: Match, count: int) -> Text:
     return Text.assemble(
         (f"{match.shared} of {count}", "bold"),
-        (f" on over {match.length} characters, {match.union} with others   {match.source}", "dim"),
+        (f" on over {match.length} characters, {match.union} with others   {one_line(match.source)}", "dim"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from shlex import quote
 
 import numpy as np
 from rich import box
@@ -16,7 +17,7 @@ from charrnn.rendering.braille import Dots
 from charrnn.rendering.card import View
 from charrnn.rendering.figures import unsigned
 from charrnn.rendering.tables import stdout_console
-from charrnn.rendering.text import BLOCKS
+from charrnn.rendering.text import BLOCKS, one_line
 
 MAX_SIDE = 20
 """Columns of a scatter at most; a row is about twice as high as a column is wide, so it has half as many."""
@@ -47,7 +48,7 @@ def print_gates(findings: GateFindings, console: Console | None = None) -> None:
 
 
 def _parts(findings: GateFindings, view: View) -> Iterator[RenderableType]:
-    yield Text.assemble((findings.run, "bold"), f" · {findings.model}")
+    yield Text.assemble((one_line(findings.run), "bold"), f" · {findings.model}")
     yield Text(_method(findings), style="dim")
     yield saturation_table(findings.trained.gates, findings.untrained.gates)
     for layer, gates in groupby(findings.trained.gates, key=lambda gate: gate.layer):
@@ -165,7 +166,7 @@ def _timescales(findings: GateFindings, view: View) -> Iterator[RenderableType]:
         yield histogram(timescale, twin, view.width)
     kind = {"f": "c", "z": "h"}[own[-1].gate]
     name = max((t.longest(1)[0] for t in own), key=lambda pair: pair[1])[0].replace(own[-1].gate, kind)
-    yield Text(f"\nlook closer: charrnn inspect neurons {findings.run} --neuron {name}")
+    yield Text(f"\nlook closer: charrnn inspect neurons {quote(findings.run)} --neuron {name}")
 
 
 def timescale_table(timescales: Sequence[Timescale], untrained: Sequence[Timescale]) -> Table:

@@ -15,6 +15,7 @@ from charrnn.rendering.braille import Dots
 from charrnn.rendering.card import View
 from charrnn.rendering.figures import unsigned
 from charrnn.rendering.tables import stdout_console
+from charrnn.rendering.text import one_line
 
 LOWEST = -6
 """Decade below which nothing is drawn."""
@@ -37,7 +38,7 @@ def print_gradients(findings: GradientFindings, console: Console | None = None) 
 
 def _parts(findings: GradientFindings, width: int) -> Iterator[RenderableType]:
     yield Text.assemble(
-        (findings.run, "bold"), f" · {findings.model} · trained on windows of {findings.seq_len}"
+        (one_line(findings.run), "bold"), f" · {findings.model} · trained on windows of {findings.seq_len}"
     )
     yield Text(
         f"norm of d loss(t) / d state(t − lag), mean over {findings.counted[0]:,} characters t, "

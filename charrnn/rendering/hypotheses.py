@@ -13,6 +13,7 @@ from charrnn.inspection.hypotheses import Hypothesis
 from charrnn.inspection.hypotheses.trial import MIN_EVENTS, LabelledText, Trial, Trials
 from charrnn.rendering.paint import is_plain, paint
 from charrnn.rendering.tables import stdout_console, table
+from charrnn.rendering.text import one_line
 
 MAX_WIDTH = 98
 AHEAD = "→"
@@ -37,7 +38,7 @@ def print_trials(trials: Trials, name: str, console: Console | None = None) -> N
 
 def _parts(trials: Trials, name: str, console: Console) -> Iterator[RenderableType]:
     testable = sum(not trial.why_not for trial in trials.trials)
-    yield Text.assemble((name, "bold"), f" · {_about(trials)}")
+    yield Text.assemble((one_line(name), "bold"), f" · {_about(trials)}")
     heads = ["hypothesis", "type", ">on", ">mean", ">largest", ">events", ">not scored", "can be tested"]
     yield table(heads, [_row(trial) for trial in trials.trials])
     yield Text(_footer(trials, testable), style="dim")

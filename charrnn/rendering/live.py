@@ -24,7 +24,7 @@ from charrnn.events import (
     StepEvent,
 )
 from charrnn.rendering.plan import plan_line
-from charrnn.rendering.text import sparkline, visible
+from charrnn.rendering.text import one_line, sparkline, visible
 
 PLAIN_SECONDS = 10.0
 """Without a terminal, the longest silence between two lines of progress."""
@@ -169,7 +169,7 @@ def _sentence(event: PlanEvent | EndEvent | NoticeEvent | ChangeEvent) -> str:
     if isinstance(event, PlanEvent):
         return plan_line(event)
     if isinstance(event, NoticeEvent | ChangeEvent):
-        return f"note: {event.message}"
+        return f"note: {one_line(event.message)}"
     best = "" if event.best_val_bpc is None else f", best val {event.best_val_bpc:.3f} bpc"
     return (
         f"stopped by {event.stopped_by} after {event.step:,} steps, {event.epochs:.2f} epochs, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from shlex import quote
 
 import numpy as np
 from rich import box
@@ -15,6 +16,7 @@ from charrnn.rendering.card import View, card_parts, samples
 from charrnn.rendering.figures import change, signed, unsigned
 from charrnn.rendering.paint import legend
 from charrnn.rendering.tables import stdout_console
+from charrnn.rendering.text import one_line
 
 FOUND = ("drives", "used", "tracks", "redundant", "found")
 HEADS = ("hypothesis", "neuron", ">r", ">AP (base)", ">×char", ">twin", "Δ on / off", "verdict")
@@ -53,7 +55,7 @@ def print_findings(findings: Findings, console: Console | None = None) -> None:
 
 
 def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
-    yield Text.assemble((findings.run, "bold"), f" · {findings.model}")
+    yield Text.assemble((one_line(findings.run), "bold"), f" · {findings.model}")
     yield Text(_method(findings), style="dim")
     if findings.from_training:
         yield Text(
@@ -71,9 +73,8 @@ def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
         if findings.steer and card.row.steering is not None:
             yield from samples(card.row)
     if findings.asked is None:
-        yield Text(
-            f"\nlook closer: charrnn inspect neurons {findings.run} --neuron {findings.cards[0].neuron}"
-        )
+        run, neuron = quote(findings.run), findings.cards[0].neuron
+        yield Text(f"\nlook closer: charrnn inspect neurons {run} --neuron {neuron}")
 
 
 def _method(findings: Findings) -> str:

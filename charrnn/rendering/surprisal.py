@@ -12,7 +12,7 @@ from charrnn.rendering.card import View
 from charrnn.rendering.colour import MAX_BITS, colour_legend
 from charrnn.rendering.paint import legend, paint
 from charrnn.rendering.tables import table
-from charrnn.rendering.text import visible
+from charrnn.rendering.text import one_line
 from charrnn.surprisal import Alternatives, Surprisal
 
 SHOWN = 4_000
@@ -82,14 +82,10 @@ def _row(found: Surprisal, index: int) -> tuple[str, str, str]:
 
 
 def _place(text: str, index: int) -> str:
-    return f"{_one_line(text[max(0, index - BEFORE) : index])}[{_one_line(text[index])}]"
+    return f"{one_line(text[max(0, index - BEFORE) : index])}[{one_line(text[index])}]"
 
 
 def _expected(alternatives: Alternatives) -> str:
     return "  ".join(
-        f"{'␣' if name == ' ' else _one_line(name)} {100 * share:.0f} %" for name, share in alternatives
+        f"{'␣' if name == ' ' else one_line(name)} {100 * share:.0f} %" for name, share in alternatives
     )
-
-
-def _one_line(text: str) -> str:
-    return visible(text).replace("\n", "⏎").replace("\t", "→")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from charrnn.errors import CharrnnError
+from charrnn.rendering.console import SafeConsole
 
 _FORMAT = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -50,7 +51,7 @@ def save_svg(path: str | Path, draw: Callable[[Console], None], width: int) -> N
     Raises:
         CharrnnError: The file cannot be written.
     """
-    console = Console(
+    console = SafeConsole(
         record=True,
         width=width,
         file=StringIO(),

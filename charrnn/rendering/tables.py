@@ -9,12 +9,15 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from charrnn.rendering.console import SafeConsole
+from charrnn.rendering.text import one_line
+
 
 def stdout_console(width: int | None = None) -> Console:
     """Return a console for results; pipes get plain text, at least 100 columns wide."""
-    console = Console(highlight=False, width=width)
+    console = SafeConsole(highlight=False, width=width)
     if width is None and not console.is_terminal:
-        console = Console(highlight=False, width=max(100, console.width))
+        console = SafeConsole(highlight=False, width=max(100, console.width))
     return console
 
 
@@ -31,7 +34,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "
         return Text(empty)
     result = Table(box=box.SIMPLE_HEAD, show_header=any(heads), pad_edge=False)
     for head in heads:
-        result.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left")
+        name = Text(one_line(head.removeprefix(">")))
+        result.add_column(name, justify="right" if head.startswith(">") else "left")
     for row in rows:
-        result.add_row(*(Text(str(cell)) for cell in row))
+        result.add_row(*(Text(one_line(str(cell))) for cell in row))
     return result

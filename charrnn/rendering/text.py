@@ -10,10 +10,17 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 def visible(text: str) -> str:
     """Return text whose control characters are pictures, so that no terminal obeys them.
 
-    Newline and tab stay. C0 controls become U+2400 …; other controls, text-direction overrides, lone
-    surrogates and bytes that are no UTF-8 become their number.
+    Newline and tab stay. C0 controls become U+2400 …; other controls, marks and overrides of the text's
+    direction, byte-order marks, lone surrogates and bytes that are no UTF-8 become their number.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(map(_visible_char, text))
+
+
+def one_line(text: str) -> str:
+    """Return text as ``visible`` does, with pictures of line ends and tabs, too."""
+    return visible(text).replace("\n", "⏎").replace("\t", "→")
 
 
 def _visible_char(char: str) -> str:
@@ -28,7 +35,7 @@ def _visible_char(char: str) -> str:
         return f"\\x{code - 0xDC00:02x}"
     hidden = (
         0x80 <= code < 0xA0
-        or code in (0x200E, 0x200F)
+        or code in (0x061C, 0x200E, 0x200F, 0xFEFF)
         or 0x2028 <= code <= 0x202E
         or 0x2066 <= code <= 0x2069
     )

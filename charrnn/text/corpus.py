@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -27,13 +26,16 @@ from charrnn.text.cache_dir import cache_dir, part_folder
 from charrnn.text.documents import Piece, document_splitter
 from charrnn.text.places import PlaceTable, batched
 from charrnn.text.reading import Source, changed_while_read, check_encoding, decode, read_bytes
-from charrnn.text.vocabulary import Vocabulary, escape_nats, text_of
+from charrnn.text.vocabulary import MAX_CODE_POINT, Vocabulary, escape_nats, text_of
+from charrnn.untrusted import map_array, read_json
 
 Splitter = Callable[[Iterable[str]], Iterator[Piece]]
 Progress = Callable[[float], None]
 
 FORMAT = 1
 INFO_KEYS = {"key", "kind", "sources", "sha256", "characters", "documents"}
+MAX_INFO_BYTES = 1 << 28
+"""More than the names and hashes of a million files take."""
 STRETCH = 1 << 20
 """Symbols that are held in memory at once."""
 HASHING_SHARE = 0.25
@@ -119,16 +121,23 @@ class Corpus:
         return np.array([escape_nats(s) if u else 0.0 for s, u in zip(self.universe, unknown, strict=True)])
 
 
-def open_corpus(sources: list[Source], config: TextConfig, progress: Progress = lambda share: None) -> Corpus:
+def open_corpus(
+    sources: list[Source],
+    config: TextConfig,
+    progress: Progress = lambda share: None,
+    key: str | None = None,
+) -> Corpus:
     """Return the encoded corpus, from the cache if the same bytes were read before in the same way.
 
     Args:
         sources: What to read.
         config: How.
         progress: Called with the share done.
+        key: Of the only text that is wanted: of any other, nothing but its hash is taken.
 
     Raises:
-        TextError: Nothing to read, something that cannot be decoded, or a file that changed meanwhile.
+        TextError: Nothing to read, something that cannot be decoded, a file that changed meanwhile, or
+            another text than the one that is wanted.
         ConfigError: The encoding or the document pattern is not valid.
     """
     config = replace(config, encoding=check_encoding(config.encoding))
@@ -139,16 +148,20 @@ def open_corpus(sources: list[Source], config: TextConfig, progress: Progress = 
         )
     expected = None
     if all(source.can_be_read_again for source in sources):
-        hashing = _Reading(sources, lambda share: progress(HASHING_SHARE * share))
+        hashing = _Reading(sources, config.max_ratio, lambda share: progress(HASHING_SHARE * share))
         expected = _key([_digest(source, hashing) for source in sources], config)
         cached = load_corpus(expected)
         if cached is not None:
             return cached
+    if key not in (None, expected):
+        raise TextError("the text has another content than the one that is wanted")
     folder = cache_dir() / "encoded"
     try:
         with part_folder(folder) as part:
             begin = 0.0 if expected is None else HASHING_SHARE
-            encoding = _Reading(sources, lambda share: progress(begin + (1 - begin) * share))
+            encoding = _Reading(
+                sources, config.max_ratio, lambda share: progress(begin + (1 - begin) * share)
+            )
             key = _write(part, sources, config, splitter, encoding)
             if expected not in (None, key):
                 raise changed_while_read("the text")
@@ -167,32 +180,60 @@ def load_corpus(key: str) -> Corpus | None:
         return None
     folder = cache_dir() / "encoded" / key
     try:
-        info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
-        universe = np.load(folder / "universe.npy", allow_pickle=False)
-        places = np.load(folder / "places.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile):
+        info = read_json(folder / "info.json", MAX_INFO_BYTES)
+        universe = np.array(map_array(folder / "universe.npy"))
+        places = map_array(folder / "places.npy")
+    except (OSError, ValueError):
         return None
-    if not isinstance(info, dict) or info.get("format") != FORMAT or not set(info) >= INFO_KEYS:
-        return None
-    return Corpus(places, universe, info)
+    corpus = Corpus(places, universe, info)
+    return corpus if _says_enough(info, key) and _is_whole(corpus) else None
 
 
 class _Reading:
     """Reads sources, and tells which share of them is read."""
 
-    def __init__(self, sources: list[Source], progress: Progress) -> None:
+    def __init__(self, sources: list[Source], max_ratio: float, progress: Progress) -> None:
         self._total, self._done = len(sources), 0
+        self._max_ratio = max_ratio
         self._progress = progress
 
     def bytes_of(self, source: Source) -> Iterator[bytes]:
         size, done = source.size, 0
-        for piece in read_bytes(source):
+        for piece in read_bytes(source, self._max_ratio):
             yield piece
             done += len(piece)
             if size:  # that of a compressed file is smaller than what comes out of it
                 self._progress((self._done + min(1.0, done / size)) / self._total)
         self._done += 1
         self._progress(self._done / self._total)
+
+
+def _says_enough(info: Any, key: str) -> bool:
+    """Return whether the record of a corpus can be one that was written under a key."""
+    if not isinstance(info, dict) or not set(info) >= INFO_KEYS or info.get("format") != FORMAT:
+        return False
+    counts = (info["characters"], info["documents"])
+    return (
+        info["key"] == key
+        and info["kind"] in ("chars", "bytes")
+        and isinstance(info["sources"], list)
+        and isinstance(info["sha256"], str)
+        and all(type(count) is int and count > 0 for count in counts)
+    )
+
+
+def _is_whole(corpus: Corpus) -> bool:
+    """Return whether places and symbols fit each other and the record."""
+    places, universe, info = corpus.places, corpus.universe, corpus.info
+    if (places.dtype.kind, places.ndim, universe.dtype, universe.ndim) != ("u", 1, np.int64, 1):
+        return False
+    if len(places) != info["characters"] + info["documents"] or not 1 < len(universe) <= MAX_CODE_POINT + 2:
+        return False
+    most = 255 if corpus.kind == "bytes" else MAX_CODE_POINT
+    if universe[0] != -1 or universe[1:].min() < 0 or universe.max() > most:
+        return False
+    largest = (int(piece.max()) for _, piece in corpus._stretches(0, len(places)))
+    return places[0] == 0 and max(largest) < len(universe)
 
 
 def _digest(source: Source, reading: _Reading) -> dict[str, Any]:

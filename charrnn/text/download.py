@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
@@ -29,7 +30,7 @@ _RESUME_HINT = "run the same command again: it goes on where it stopped"
 _CHANGED_HINT = "run the same command again; if it fails alike, the file at this address has changed"
 _DISK_HINT = "free some space, or set CHARRNN_CACHE to another folder"
 _ARCHIVE_SLACK_BYTES = 1 << 20
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError)
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError, OverflowError)
 
 
 def download(entry: CorpusEntry, *, progress: Progress | None = None) -> Path:
@@ -187,6 +188,8 @@ class _SafeRedirects(request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         try:
             _check_scheme(newurl)
+            if req.type == "https" and urlsplit(newurl).scheme != "https":
+                raise CorpusError(f"`{req.full_url}` leads away from https, to `{newurl}`", _CHANGED_HINT)
         except CorpusError:
             fp.close()
             raise
@@ -310,8 +313,10 @@ def _unpack(archive: Path, entry: CorpusEntry, target: Path) -> str:
         with zipfile.ZipFile(archive) as bundle, bundle.open(entry.member) as member, part.open("wb") as file:
             pieces = iter(lambda: member.read(PIECE_BYTES), b"")
             done = _copy(pieces, file, 0, entry.size_bytes, lambda _: None)
-    except _ZIP_ERRORS as error:
+    except (*_ZIP_ERRORS, OSError) as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # not from the archive
+            raise
         reason = str(error.args[0]) if error.args else type(error).__name__
         raise CorpusError(f"`{entry.url}` cannot be unpacked: {reason}", _CHANGED_HINT) from error
     _check_limit(part, done, entry.size_bytes, entry.url)

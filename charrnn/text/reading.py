@@ -10,6 +10,7 @@ import importlib
 import io
 import lzma
 import os
+import re
 import stat
 import sys
 import threading
@@ -19,8 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, TextError
 from charrnn.files import exists
 from charrnn.text import corpora
@@ -43,7 +45,16 @@ GUESSES = (
 
 PIPE_SECONDS = 10.0
 """How long a named pipe that nobody writes to is waited for."""
+FREE_BYTES = 16 << 20
+"""What compressed text may become however small it is."""
+XZ_MEMORY_BYTES = 256 << 20
+"""What unpacking xz may take: four times what ``xz -9`` needs."""
 
+_NO_TEXTS = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
+"""Encodings of other things than texts: of host names, in time that grows with the square, and of code."""
+_STRICT = ("utf-8", "utf-16", "utf-32", "iso8859-1")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_XZ_MAGIC = b"\xfd7zXZ\0"
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
@@ -155,20 +166,29 @@ def _is_marked_text(head: bytes) -> bool:
         return False
 
 
-def read_bytes(source: Source) -> Iterator[bytes]:
+def read_bytes(source: Source, max_ratio: float = TextConfig.max_ratio) -> Iterator[bytes]:
     """Yield the bytes of a source in pieces, decompressed where they are compressed.
 
     Compression is recognised by the first bytes, so it works for stdin and any file name.
 
+    Args:
+        source: What to read.
+        max_ratio: What compressed text may become, in times its compressed size.
+
     Raises:
-        TextError: The file cannot be read, its compressed data is damaged, or it changes meanwhile.
+        TextError: The file cannot be read, its compressed data is damaged or becomes too large, or it
+            changes meanwhile.
     """
     try:
-        with _open(source) as raw:
+        with _Counted(source) as counted, io.BufferedReader(counted) as raw:
             before = _stamp(raw)
-            stream = _decompressed(raw)
+            opener = _decompressor(raw.peek(8)[:8])
+            stream, done = opener(raw) if opener else raw, 0
             while piece := stream.read(PIECE_BYTES):
                 yield piece
+                done += len(piece)
+                if opener and done > FREE_BYTES + max_ratio * counted.bytes:
+                    raise _bomb(source, max_ratio)
             if _stamp(raw) != before:
                 raise changed_while_read(f"`{source.name}`")
     except _DAMAGED as error:
@@ -187,12 +207,29 @@ def _stamp(file: BinaryIO) -> tuple[int, int] | None:
     return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-def _open(source: Source) -> BinaryIO:
-    if source.path is None:
-        if sys.stdin is None:
+def _bomb(source: Source, max_ratio: float) -> TextError:
+    return TextError(
+        f"`{source.name}` becomes more than {max_ratio:g} times as large as it is compressed",
+        "if you trust it, unpack it first; `charrnn train` takes `--set text.max_ratio=5000`, too",
+    )
+
+
+class _Counted(io.FileIO):
+    """A file that counts the bytes which were read of it."""
+
+    def __init__(self, source: Source) -> None:
+        if source.path is not None:
+            super().__init__(source.path, opener=_descriptor)
+        elif sys.stdin is None:
             raise TextError("`stdin` is closed", "name a file, or pipe a text into `-`")
-        return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
-    return open(source.path, "rb", opener=_descriptor)
+        else:
+            super().__init__(sys.stdin.fileno(), closefd=False)
+        self.bytes = 0
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = super().readinto(buffer)
+        self.bytes += size or 0
+        return size
 
 
 def _descriptor(path: str | Path, flags: int) -> int:
@@ -234,9 +271,40 @@ def _pipe_descriptor(path: str | Path, flags: int) -> int:
     return opened[0]
 
 
-def _decompressed(raw: BinaryIO) -> BinaryIO:
-    opener = _decompressor(raw.peek(8)[:8])
-    return opener(raw) if opener else raw
+class _Xz:
+    """The content of an xz file, for no more memory than is allowed, whatever its header asks for.
+
+    Args:
+        raw: The file; what follows its last stream is left alone, as by ``lzma.LZMAFile``.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw, self._data = raw, b""
+        self._stream = _xz_stream()
+
+    def read(self, size: int) -> bytes:
+        """Return at most so many bytes; none at the end."""
+        while not self._stream.eof or self._follows():
+            if self._stream.needs_input and not self._data:
+                self._data = self._raw.read(size)
+                if not self._data:
+                    raise EOFError
+            data, self._data = self._data, b""
+            if piece := self._stream.decompress(data, size):
+                return piece
+        return b""
+
+    def _follows(self) -> bool:
+        """Begin with the next stream, if there is one."""
+        data = self._stream.unused_data
+        while len(data) < len(_XZ_MAGIC) and (more := self._raw.read(len(_XZ_MAGIC))):
+            data += more
+        self._data, self._stream = data, _xz_stream()
+        return data.startswith(_XZ_MAGIC)
+
+
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES)
 
 
 def _decompressor(head: bytes) -> Callable[[BinaryIO], BinaryIO] | None:
@@ -245,8 +313,8 @@ def _decompressor(head: bytes) -> Callable[[BinaryIO], BinaryIO] | None:
         return lambda raw: gzip.GzipFile(fileobj=raw)
     if head.startswith(b"BZh"):
         return bz2.BZ2File
-    if head.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMAFile
+    if head.startswith(_XZ_MAGIC):
+        return _Xz
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         return _open_zstandard
     return None
@@ -274,7 +342,7 @@ def check_encoding(name: str) -> str:
         info = codecs.lookup(name)
     except (LookupError, ValueError):
         info = None
-    if info is None or not info._is_text_encoding or info.name == "undefined":
+    if info is None or not info._is_text_encoding or info.name in _NO_TEXTS:
         raise ConfigError(
             f"unknown encoding `{name}`", "for example utf-8, cp1252, latin-1, utf-16, koi8-r, gb18030"
         )
@@ -293,7 +361,8 @@ def decode(pieces: Iterable[bytes], encoding: str, newlines: str, name: str) -> 
         name: What to call the document in an error.
 
     Raises:
-        TextError: A byte cannot be decoded; the hint names the encoding that it looks like.
+        TextError: A byte cannot be decoded, and the hint names the encoding that it looks like; or what
+            comes out is no text.
     """
     if encoding == "utf-8":
         head, pieces = _beginning(pieces, len(codecs.BOM_UTF32_LE))
@@ -307,6 +376,8 @@ def decode(pieces: Iterable[bytes], encoding: str, newlines: str, name: str) -> 
         except UnicodeDecodeError as error:
             raise _undecodable(error, name, encoding, done, piece) from None
         done += len(piece)
+        if encoding not in _STRICT and _SURROGATE.search(text):
+            raise TextError(f"`{name}` has half a surrogate pair in it", "name another encoding")
         yield folder.decode(text, final=not piece) if folder else text
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from charrnn.errors import CheckpointError
 from charrnn.events import EndEvent, Event
 from charrnn.files import flush_folder
+from charrnn.untrusted import parse_json
 
 
 class EventLog:
@@ -74,7 +75,8 @@ def ended(path: Path, log_bytes: int) -> bool:
     try:
         data = path.read_bytes()
         *_, last = data.splitlines() or [b"{}"]
-        return len(data) < log_bytes or json.loads(last).get("event") == EndEvent.name
+        event = parse_json(last)
+        return len(data) < log_bytes or (isinstance(event, dict) and event.get("event") == EndEvent.name)
     except FileNotFoundError:
         return True
     except (OSError, ValueError):  # a line that is cut, say

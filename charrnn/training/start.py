@@ -27,6 +27,7 @@ from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits, count_characters, make_splits
 from charrnn.training.changes import changed_config
+from charrnn.training.checks import check_place, check_settings
 from charrnn.training.distributed import ALONE, Team
 from charrnn.training.job import Job
 from charrnn.training.plan import check_validation, make_plan
@@ -132,6 +133,7 @@ def resume(
         origin = tuple(record.corpus.get("init_from", ()))
     except (KeyError, TypeError):
         raise CheckpointError(f"`{folder}` does not say what it was trained on") from None
+    check_settings(record.config.training)
     config = changed_config(record.config, settings or {})
     check_validation(config, splits)
     where = resolve_device(device)
@@ -139,6 +141,7 @@ def resume(
     precision = resolve_precision(precision, where)
     trainer = _trainer(config)(job, where, precision, started, found=found, team=team)
     trainer.resume(record.config)
+    check_place(trainer.counters, trainer.streams.row_length)
     return trainer
 
 

@@ -15,6 +15,7 @@ from charrnn.errors import CheckpointError
 from charrnn.files import write_atomically
 from charrnn.model.network import Network, NetworkState
 from charrnn.runs import FORMAT, TRAINER, load_tensors, tensor_bytes
+from charrnn.training.checks import check_counters, check_slots, check_tensors
 from charrnn.training.scaling import LossScale
 
 if TYPE_CHECKING:
@@ -161,9 +162,11 @@ def unpack_trainer(
     scaling: LossScale | None = None,
 ) -> tuple[NetworkState, Counters]:
     """Put back what ``pack_trainer`` returned; the errors are those of whatever does not fit."""
+    check_tensors(tensors)
     network.load_state_dict(_below(tensors, "model."))
     restored = optimizer.state_dict()
     restored["state"] = _slots(_below(tensors, "optimizer."))
+    check_slots(optimizer, training, restored["state"])
     optimizer.load_state_dict(restored)
     state = _state(_below(tensors, "state."), network, training.batch_size)
     counters = _counters(header["counters"], training.seq_len)
@@ -178,7 +181,9 @@ def _counters(data: dict[str, Any], seq_len: int) -> Counters:
     if "window" in data:
         data = {**data, "position": data["window"] * seq_len}
         del data["window"]
-    return Counters(**data)
+    counters = Counters(**data)
+    check_counters(counters)
+    return counters
 
 
 def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -32,6 +32,8 @@ PARTS = (
     "large",
     "supply",
     "distributed",
+    "fuzz",
+    "texts",
 )
 
 

@@ -6,12 +6,13 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import is_zipfile
 
 import numpy as np
 
 from charrnn.errors import InspectionError, suggest
 from charrnn.inspection.hypotheses.arrays import Floats
+from charrnn.untrusted import map_array
 
 _WANTED = "it must give one bool, int or float per character; NaN is not scored"
 
@@ -50,13 +51,13 @@ def load_labels(path: str) -> Floats:
         InspectionError: The file cannot be read, or holds something else.
     """
     try:
-        values = np.load(path, allow_pickle=False)
+        values = map_array(Path(path))
     except FileNotFoundError:
         raise InspectionError(f"there is no file `{path}`", "numpy.save writes one") from None
-    except (OSError, ValueError, EOFError, BadZipFile, MemoryError) as error:
+    except (OSError, ValueError) as error:
+        if is_zipfile(path):
+            raise InspectionError(f"`{path}` holds several arrays", "numpy.save writes one alone") from None
         raise InspectionError(f"cannot read `{path}`: {error}", "numpy.save writes such a file") from None
-    if not isinstance(values, np.ndarray):
-        raise InspectionError(f"`{path}` holds several arrays", "numpy.save writes one alone")
     return checked_labels(values, path, None)
 
 
