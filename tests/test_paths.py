@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
 
-from charrnn.config import ModelConfig
+import pytest
+import torch
+
+from charrnn.cli.doctor import _training_on_cuda
+from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError
 from charrnn.model.paths import Gpu, choose_path, up
+from charrnn.training.distributed import ALONE
+from charrnn.training.telling import where
 
 H200, A100, A10, RTX3090, L40, T4, V100 = (
     Gpu(capability, processors)
@@ -89,6 +95,25 @@ def test_the_words_say_what_is_padded():
     words = chosen("lstm", 500, 100).words(500, 100)
     assert words == "stack, 500 neurons as 512, 100 rows as 104: cuDNN keeps the weights on the chip"
     assert chosen("gru", 512, 128).words(512, 128) == "stock: torch asks for no persistent kernel for GRU"
+
+
+def test_doctor_and_the_plans_line_say_what_runs(monkeypatch):
+    monkeypatch.setattr("charrnn.model.paths.find_gpu", lambda _: H200)
+    rows = _training_on_cuda(True)
+    assert rows["training lstm 512 × 128 on cuda"] == "fp16 stack: cuDNN keeps the weights on the chip"
+    assert rows["training lstm 2048 × 128 on cuda"].startswith(
+        "tf32 stock: the persistent kernel ends at 1024"
+    )
+    assert _training_on_cuda(False) == {"training on cuda": "not available"}
+    model, training = ModelConfig("lstm", 500, 2, 32, 0.0), TrainingConfig(batch_size=128)
+    trainer = SimpleNamespace(
+        device=torch.device("cuda"),
+        precision="fp16",
+        team=ALONE,
+        job=SimpleNamespace(config=Config(model=model, training=training)),
+        step=SimpleNamespace(path=chosen("lstm", 500, 128)),
+    )
+    assert where(trainer) == "cuda fp16 (stack, 500 neurons as 512: cuDNN keeps the weights on the chip)"
 
 
 def algorithms(cell, precision, hidden, inputs, rows, gpu):
