@@ -95,7 +95,7 @@ def watched(folder: Path, *words: str) -> dict[str, Any]:
     """Run a command of charrnn to its end and return its time, memory, and open files."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CHARRNN_CACHE": f"{folder}/cache"}
     command = [sys.executable, "-m", "charrnn", *words, "--json"]
-    begun = time.monotonic()
+    begun, before = time.monotonic(), processor_seconds()
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=err)
         memory = descriptors = 0
@@ -104,11 +104,18 @@ def watched(folder: Path, *words: str) -> dict[str, Any]:
             descriptors = max(descriptors, open_files(process.pid))
             time.sleep(0.05)
     row = {"seconds": round(time.monotonic() - begun, 1), "code": process.returncode}
+    row["processor_seconds"] = round(processor_seconds() - before, 1)
     row |= {"peak_anonymous_megabytes": round(memory / 1e6), "descriptors": descriptors}
     if process.returncode:
         return row | {"error": (folder / "err").read_text(errors="replace")[-500:]}
     told = json.loads((folder / "out").read_bytes())
     return row | {key: told[key] for key in TOLD if key in told}
+
+
+def processor_seconds() -> float:
+    """Return the time that processors have spent on commands which have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def anonymous_bytes(process: int) -> int:

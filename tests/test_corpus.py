@@ -509,10 +509,9 @@ def test_many_files_are_closed_again(tmp_path):
 
 def test_reading_tells_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "PIECE_BYTES", 100)
-    write(tmp_path / "texts" / "a", "words " * 100)
-    write(tmp_path / "texts" / "b", gzip.compress(b"more " * 200))
+    texts = {"a": b"words " * 100, "b": gzip.compress(b"more " * 200), "empty": b""}
+    sources = find_sources([str(write(tmp_path / name, data)) for name, data in texts.items()])
     shares = []
-    sources = find_sources([str(tmp_path / "texts")])
     open_corpus(sources, TextConfig(), progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 20
     assert 0 < shares[0] < 0.1 and 0.25 in shares

@@ -384,6 +384,14 @@ def test_baselines_see_the_end_of_a_long_training_text_and_it_is_said(tmp_path, 
     assert saw == {"unigram": 300, "ngram": 300, "compressors": 300}
 
 
+def test_the_last_bytes_of_a_text(tmp_path):
+    corpus = write_corpus(tmp_path, ["aé日" * 50, "bc"])
+    text = evaluation.TextBytes(corpus, (0, len(corpus.places)))
+    everything = ("aé日" * 50 + "bc").encode()
+    assert b"".join(text) == b"".join(text) == everything == text.last(999)
+    assert [text.last(limit) for limit in (1, 2, 100)] == [everything[-limit:] for limit in (1, 2, 100)]
+
+
 def test_a_table_says_what_the_baselines_saw():
     saw = {"unigram": 9_000_000, "ngram": 4_500_000, "compressors": 67_108_864}
     result = Evaluation(10, 0, 1.4, 2.0, 2.0, None, "carried", {"ngram": 1.9}, saw)

@@ -207,6 +207,20 @@ def test_labels_of_a_long_document_are_those_of_the_whole_where_nothing_older_ma
         np.testing.assert_allclose(one.labels, other.labels, rtol=1e-6)
 
 
+def test_blocks_that_are_near_are_labelled_together_but_not_too_many(monkeypatch):
+    monkeypatch.setattr(pieces, "LABELLED_WHOLE", 400)
+    monkeypatch.setattr(pieces, "LOOK_BACK", 30)
+    monkeypatch.setattr(pieces, "LOOK_AHEAD", 5)
+
+    def groups(*begins, stop=1_000):
+        blocks = [((0, 0, begin, begin + 10), True) for begin in begins]
+        return [[block[2] for block, _ in group] for group in pieces._near((0, 0, stop, 0), blocks)]
+
+    assert groups(0, 45, 91, 500) == [[0, 45], [91], [500]]
+    assert groups(0, 30, 60, 90, 120) == [[0, 30, 60, 90], [120]]
+    assert groups(0, 45, 91, 300, stop=400) == [[0, 45, 91, 300]]
+
+
 @pytest.mark.parametrize("kept", [2_000, 100_000])
 def test_what_is_labelled_of_a_long_document_begins_with_a_block_of_lines(tmp_path, monkeypatch, kept):
     monkeypatch.setattr(pieces, "LABELLED_WHOLE", 8_000)

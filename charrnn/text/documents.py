@@ -111,7 +111,7 @@ def _blank_blocks(pieces: Iterable[str]) -> Iterator[Piece]:
         after_blank = np.concatenate([[blank], ~filled[:-1]])
         after_text = np.concatenate([[seen], np.logical_or.accumulate(filled)[:-1] | seen])
         begins = filled & after_blank & after_text
-        begins[0] = (begins[0] | first) & is_begin
+        begins[0] |= first
         yield starts[begins], symbols
         first, blank, seen = False, not filled[-1], bool(seen or filled.any())
 
