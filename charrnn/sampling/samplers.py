@@ -239,7 +239,10 @@ def _stored(panels: np.ndarray, precision: str, width: int) -> np.ndarray:
     """Return weights as they are stored; of 16 bits, two vectors share their lanes' words."""
     if precision == "fp32":
         return panels
-    if precision == "int8":
-        return panels.astype(np.int8)
+    if precision == "int8":  # two rows side by side, so that their products are added at once
+        count, depth, *_ = panels.shape
+        even = np.zeros((count, depth + depth % 2, panels[0, 0].size), np.int8)
+        even[:, :depth] = panels.reshape(count, depth, -1)
+        return even.reshape(count, -1, 2, even.shape[2]).swapaxes(2, 3)
     halves = bf16(panels) >> 16
     return halves.astype(np.uint16).reshape(-1, 2, width).transpose(0, 2, 1)

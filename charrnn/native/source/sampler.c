@@ -39,7 +39,10 @@ typedef struct {
 #define STEP_TILE(type, rows, vectors)                                                                              \
     static __attribute__((noinline)) void step_tile_##type##_##rows##_##vectors(                                    \
         const float *const *row, const void *weights, long panel, int depth, vec *sums, int add) {                  \
-        tile(type, (rows) <= STEP_ROWS(vectors) ? (rows) : 1, vectors, row, weights, panel, depth, sums, add);      \
+        const int most = (rows) <= STEP_ROWS(vectors) ? (rows) : 1;                                                 \
+        if ((type) == INT8)                                                                                         \
+            tile_int8(most, vectors, (const short_row *const *)row, weights, panel, depth, sums, add);              \
+        else tile(type, most, vectors, row, weights, panel, depth, sums, add);                                      \
     }
 #define STEP_TILES(vectors)                                                                                          \
     STEP_TILE(FP32, 1, vectors) STEP_TILE(FP32, 3, vectors) STEP_TILE(BF16, 1, vectors) STEP_TILE(BF16, 3, vectors) \
@@ -58,8 +61,9 @@ typedef struct {
     const model *m;
     const layer *l;
     const float *const *start; /* every row's input and bias, (G H) */
-    const float *const *x;     /* every row's input, (I) */
-    const float *const *h;     /* every row's state, (H) */
+    const float *const *x;     /* every row's input, (I); with INT8 a short_row */
+    const float *const *h;     /* every row's state, (H); with INT8 a short_row */
+    const float *const *before; /* every row's state, (H) */
     float *const *h_next;
     float *const *c;           /* changed in place */
 } step;
@@ -86,7 +90,7 @@ INLINE void update(const step *s, int b, int u, int n, const vec *sum, const vec
         const float *scale = s->l->scale ? s->l->scale + 2 * H : 0;
         const vec recurrent = finished(s->m, scale, inner[2 * GROUPS], u, n, s->l->inner);
         const vec new = hyperbolic_tangent(z[2] + sigmoid(z[0]) * recurrent);
-        h = new + sigmoid(z[1]) * (load_part(s->h[b] + u, n) - new);
+        h = new + sigmoid(z[1]) * (load_part(s->before[b] + u, n) - new);
     } else h = cell == ELMAN ? hyperbolic_tangent(z[0]) : rectifier(z[0]);
     store_part(s->h_next[b] + u, h, n);
 }
@@ -108,6 +112,24 @@ static void step_layer(const step *s, int rows) {
                 if (u < H) update(s, first + i / groups, u, H - u, sums + at, inner + at);
             }
         }
+}
+
+/* Round a row to whole numbers so small that an inner product with weights of 8 bits fits into 32. */
+static void shorten(const float *row, int n, short_row *out) {
+    const float limit = n > 516 ? (float)(INT32_MAX / 127 / n) : 32767.0f, magic = 12582912.0f;
+    ints largest = {};
+    for (int k = 0; k < n; k += WIDTH) {
+        const ints size = (ints)load_part(row + k, n - k) & INT32_MAX, more = size > largest; /* not-a-number is largest */
+        largest = (size & more) | (largest & ~more);
+    }
+    int32_t bits = 0;
+    for (int i = 0; i < WIDTH; i++) bits = largest[i] > bits ? largest[i] : bits;
+    float most;
+    memcpy(&most, &bits, sizeof most);
+    const float factor = most > 1e-30f ? limit / most : 0.0f;
+    out->quantum = most / limit;
+    for (int k = 0; k < n; k += WIDTH)
+        store_shorts(out->values + k, (ints)(load_part(row + k, n - k) * factor + magic) - 0x4b400000);
 }
 
 static void readout(const model *m, const float *h, float *logits) {
@@ -194,10 +216,24 @@ typedef struct {
 
 typedef struct {
     float *spare, *logits; /* (2, rows, H) and (V) */
-    const float **start, **x, **h;
+    char *shorts;          /* short_rows (2, rows) of an input and a state, or NULL */
+    const float **start, **x, **h, **before;
     float **next, **c;
     candidate *p;
 } room;
+
+/* Bytes of a short_row of n numbers, stored WIDTH at a time. */
+INLINE size_t short_bytes(int n) {
+    return sizeof(short_row) + ((size_t)n + WIDTH - 1) / WIDTH * WIDTH * sizeof(int16_t);
+}
+
+/* What the products read of a row: the row itself, or with INT8 its short form, kept at a place. */
+static const float *operand(const model *m, const room *w, const float *row, long place) {
+    if (m->type != INT8) return row;
+    short_row *out = (short_row *)(w->shorts + place * short_bytes(m->H));
+    shorten(row, m->H, out);
+    return (const float *)out;
+}
 
 static void read_symbols(const model *m, const task *t, const room *w, int begin, int rows) {
     const long S = t->S, H = m->H;
@@ -206,15 +242,16 @@ static void read_symbols(const model *m, const task *t, const room *w, int begin
         for (int r = 0; r < rows; r++) {
             const long at = (l * S + begin + r) * H, gates = m->cell == LSTM ? 4 : m->cell == GRU ? 3 : 1;
             w->start[r] = current->start + (l ? 0 : t->symbols[begin + r] * gates * H);
-            w->h[r] = t->h + at;
+            w->before[r] = t->h + at;
+            w->h[r] = operand(m, w, t->h + at, rows + r);
             w->c[r] = t->c + at;
             w->next[r] = w->spare + ((l & 1) * (long)rows + r) * H;
         }
-        const step s = {m, current, w->start, w->x, w->h, w->next, w->c};
+        const step s = {m, current, w->start, w->x, w->h, w->before, w->next, w->c};
         step_layer(&s, rows);
         for (int r = 0; r < rows; r++) {
             memcpy(t->h + (l * S + begin + r) * H, w->next[r], H * sizeof(float));
-            w->x[r] = w->next[r];
+            w->x[r] = operand(m, w, w->next[r], r);
         }
     }
 }
@@ -251,17 +288,20 @@ EXPORT(sample)(const model *m, const task *t, const choice *how, int threads) {
         const int begin = (int)((long)t->S * index / count), end = (int)((long)t->S * (index + 1) / count);
         const int rows = end - begin;
         float *floats = malloc(((size_t)2 * rows * m->H + m->V) * sizeof(float));
-        void **pointers = malloc((size_t)5 * (rows + 1) * sizeof(void *));
+        void **pointers = malloc((size_t)6 * (rows + 1) * sizeof(void *));
+        char *shorts = malloc(2 * (size_t)(rows + 1) * short_bytes(m->H));
         candidate *p = malloc((size_t)m->V * sizeof *p);
-        failed = !floats || !pointers || !p;
+        failed = !floats || !pointers || !shorts || !p;
         if (!failed && rows) {
-            const room w = {floats, floats + (long)2 * rows * m->H, (const float **)pointers,
-                            (const float **)pointers + rows, (const float **)pointers + 2 * rows,
-                            (float **)pointers + 3 * rows, (float **)pointers + 4 * rows, p};
+            const float **reads = (const float **)pointers;
+            float **writes = (float **)pointers + 4 * rows;
+            const room w = {floats, floats + (long)2 * rows * m->H, shorts, reads, reads + rows, reads + 2 * rows,
+                            reads + 3 * rows, writes, writes + rows, p};
             speak(m, t, how, &w, begin, rows);
         }
         free(floats);
         free(pointers);
+        free(shorts);
         free(p);
     }
     return failed;

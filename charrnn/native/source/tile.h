@@ -19,7 +19,6 @@ INLINE void load_weights(const int type, const int vectors, const void *weights,
     UNROLL for (int v = 0; v < vectors; v++) {
         const long first = at + v * WIDTH;
         if (type == FP32) w[v] = load((const float *)weights + first);
-        else if (type == INT8) w[v] = load_int8((const int8_t *)weights + first);
         else if (v % 2 == 0) {
             const ints words = (ints)load((const float *)((const uint16_t *)weights + first));
             w[v] = (vec)(words << 16);
@@ -42,6 +41,36 @@ INLINE void tile(const int type, const int rows, const int vectors, const float 
         }
     }
     UNROLL for (int i = 0; i < rows * vectors; i++) sums[i] = acc[i];
+}
+
+/* A row of whole numbers of 16 bits, padded with zeros to pairs, and what 1 stands for. */
+typedef struct {
+    float quantum;
+    int16_t values[];
+} short_row;
+
+/* The same for weights of 8 bits, [panel][k / 2][vector][lane][2], and short rows. Sums of whole numbers are exact. */
+INLINE void tile_int8(const int rows, const int vectors, const short_row *const *row, const int8_t *weights, long panel,
+                      int depth, vec *sums, int add) {
+    ints acc[MOST_SUMS], a[4];
+    const int pairs = (depth + 1) / 2;
+    UNROLL for (int i = 0; i < rows * vectors; i++) acc[i] = (ints){};
+    const int8_t *w = weights + (depth ? panel / depth * 2 * pairs : 0);
+    for (int k = 0; k < pairs; k++) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            int32_t pair;
+            memcpy(&pair, row[r]->values + 2 * k, sizeof pair);
+            a[r] = splat_ints(pair);
+        }
+        UNROLL for (int v = 0; v < vectors; v++, w += 2 * WIDTH) {
+            const ints wide = load_pairs(w);
+            UNROLL for (int r = 0; r < rows; r++) acc[r * vectors + v] += multiply_pairs(wide, a[r]);
+        }
+    }
+    UNROLL for (int i = 0; i < rows * vectors; i++) {
+        const vec begun = add ? sums[i] : (vec){};
+        sums[i] = depth ? begun + __builtin_convertvector(acc[i], vec) * row[i / vectors]->quantum : begun;
+    }
 }
 
 typedef void tile_function(const float *const *row, const void *weights, long panel, int depth, vec *sums, int add);

@@ -41,16 +41,37 @@ INLINE vec splat(float x) { return x - (vec){}; }
 INLINE vec load(const float *p) { return *(const vec_anywhere *)p; }
 INLINE void store(float *p, vec v) { *(vec_anywhere *)p = v; }
 
-/* Weights of 8 bits; compilers convert such short vectors one by one. */
-INLINE vec load_int8(const int8_t *p) {
-#if defined(__AVX512F__)
-    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+INLINE ints splat_ints(int32_t x) { return x - (ints){}; }
+
+/* Two numbers of 8 bits for every lane, as two of 16; compilers convert such short vectors one by one. */
+INLINE ints load_pairs(const int8_t *p) {
+#if defined(__AVX512BW__)
+    return (ints)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
 #elif defined(__AVX2__)
-    return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+    return (ints)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
 #else
-    vec v;
-    for (int i = 0; i < WIDTH; i++) v[i] = p[i];
+    ints v;
+    for (int i = 0; i < WIDTH; i++) v[i] = (p[2 * i] & 0xffff) | p[2 * i + 1] * 65536;
     return v;
+#endif
+}
+
+/* The inner product of two pairs of 16 bits in every lane. */
+INLINE ints multiply_pairs(ints a, ints b) {
+#if defined(__AVX512BW__)
+    return (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+    return ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+INLINE void store_shorts(int16_t *p, ints v) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)v));
+#else
+    for (int i = 0; i < WIDTH; i++) p[i] = (int16_t)v[i];
 #endif
 }
 
