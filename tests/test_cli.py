@@ -16,8 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from charrnn import memorisation
+from charrnn.cli.evaluate import _tell as tell
 from charrnn.cli.main import app
 from charrnn.config import build_config
+from charrnn.evaluation import DynamicEvaluation, Evaluation
 from charrnn.events import PlanEvent
 from charrnn.rendering.plan import plan_line
 from charrnn.training.plan import make_plan
@@ -240,6 +242,16 @@ def test_evaluate_paints_what_every_character_costs(folder, tmp_path):
 def test_evaluate_says_when_the_model_loses(folder):
     result = charrnn("evaluate", "small")
     assert "bits per char" in result.stdout and "loses to" in result.stderr
+
+
+@pytest.mark.parametrize(("dynamic", "wins"), [(1.1, True), (1.3, False), (None, False)])
+def test_evaluate_says_whether_learning_while_it_reads_helps(capsys, dynamic, wins):
+    again = None if dynamic is None else DynamicEvaluation(0, dynamic, dynamic, None, 1e-3, "val", True)
+    baselines = {"unigram": 4.0, "ngram": 1.5, "xz": 1.2, "ppmd": None}
+    tell(Evaluation(9, 0, 0, 1.9, 1.9, None, "carried", baselines, dynamic=again), "own")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "loses to ngram, xz on this text" in said
+    assert ("learning while it reads, it does not" in said) == wins
 
 
 def test_evaluate_other_text_and_missing_training_text(folder, tmp_path, monkeypatch):

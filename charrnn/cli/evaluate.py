@@ -130,7 +130,9 @@ def _tell(result: Evaluation, name: str) -> None:
     if result.dynamic is not None and not result.dynamic.scaled:
         notice(f"the training text of `{name}` cannot be found any more: plain gradient descent for its copy")
     if result.beaten_by:
-        notice(f"`{name}` loses to {', '.join(result.beaten_by)} on this text")
+        better = result.dynamic and result.dynamic.bpc < min(result.baselines[b] for b in result.beaten_by)
+        learning = "; learning while it reads, it does not" if better else ""
+        notice(f"`{name}` loses to {', '.join(result.beaten_by)} on this text{learning}")
 
 
 def _json(result: Evaluation, run: str) -> dict[str, Any]:
