@@ -30,8 +30,8 @@ PRESETS = {
         },
     ),
     "laptop": Preset(
-        "A laptop's processor and some megabytes of text: one wide layer, to be looked into. War and Peace in 15 minutes "
-        "of two cores: 1.15 nats a character (benchmarks/records/warpeace-15-seed1.json).",
+        "A laptop's processor and some megabytes of text: one wide layer, to be looked into. War and Peace "
+        "in 15 minutes of two cores: 1.15 nats a character (benchmarks/records/warpeace-15-seed1.json).",
         {
             "model.hidden_size": 512,
             "model.num_layers": 1,
@@ -40,7 +40,8 @@ PRESETS = {
         },
     ),
     "gpu": Preset(
-        "An hour of one GPU and tens of megabytes of text: three layers of 1,024, windows of 256. Not measured yet.",
+        "An hour of one GPU and tens of megabytes of text: three layers of 1,024, windows of 256. Not "
+        "measured yet.",
         {
             "model.hidden_size": 1024,
             "model.num_layers": 3,
@@ -53,8 +54,8 @@ PRESETS = {
     # twice, and ties a top layer of 400 to the embedding; here one dropout stands for all three, the
     # schedule is the default, and all layers are alike.
     "awd": Preset(
-        "AWD-LSTM's recipe for characters (Merity et al. 2018, enwik8: 1.232 bpc in two days), for a large GPU and "
-        "many epochs. Not measured here.",
+        "AWD-LSTM's recipe for characters (Merity et al. 2018, enwik8: 1.232 bpc in two days), for a large "
+        "GPU and many epochs. Not measured here.",
         {
             "model.cell": "lstm",
             "model.hidden_size": 1840,
