@@ -194,7 +194,7 @@ class TrainingConfig:
     """Budget: wall time from the command's start to its end."""
     optimizer: str = setting("muon", allowed=OPTIMIZERS)
     """Update rule."""
-    learning_rate: float | None = setting(None, allowed=POSITIVE)
+    learning_rate: float | None = setting(None, allowed=Range(0, 1e6, above=True))
     """Peak learning rate; ``None`` takes the plan's."""
     schedule: str = setting("cosine", allowed=SCHEDULES)
     """How the learning rate goes over the budget; ``plateau`` needs a validation split."""

@@ -169,7 +169,7 @@ SETTINGS = [
     ("--minutes", "training.minutes", ["-1", "0", "nan", "inf", "ten"]),
     ("--epochs", "training.epochs", ["-1", "0", "nan", "inf", "x"]),
     ("--steps", "training.steps", ["-1", "0", "1.5", "x"]),
-    ("--learning-rate", "training.learning_rate", ["inf", "nan", "0", "-1", "x"]),
+    ("--learning-rate", "training.learning_rate", ["inf", "nan", "0", "-1", "x", "1e+38"]),
     ("--grad-clip", "training.grad_clip", ["0", "-1", "nan", "inf"]),
     ("--batch-size", "training.batch_size", ["0", "-1", "x", "65537"]),
     ("--seq-len", "training.seq_len", ["0", "-1", "x", "65537"]),

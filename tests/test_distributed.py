@@ -175,7 +175,7 @@ def test_a_killed_worker_costs_nothing(work, tmp_path):
 
 
 def test_an_error_is_told_once(work, tmp_path):
-    settings = SMALL | {"training.optimizer": "sgd", "training.learning_rate": 1e38}
+    settings = SMALL | {"training.optimizer": "sgd", "training.learning_rate": 1e6}
     command = train_command(work[1], tmp_path / "run", settings, "--processes", "2", "--quiet")
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (1, "")
