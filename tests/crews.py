@@ -61,7 +61,7 @@ def worker_of(launcher: int, rank: int) -> int:
     raise LookupError(rank)
 
 
-def wait_for(what, seconds: float = 60.0):
+def wait_for(what, seconds: float = 240.0):
     """Return what a function returns as soon as that is true."""
     end = time.monotonic() + seconds
     while not (found := what()):
