@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from charrnn.errors import CharrnnError
 from fuzzing.guard import Hang, little_memory, little_time, watched
 from fuzzing.targets import Target
 
+TOGETHER = 200
+"""Inputs before which it is looked how much memory there is."""
 KEPT = 5
 """Failures of a kind that are told."""
 
@@ -66,13 +69,16 @@ def fuzz(
         keep: Folder for the inputs that failed.
     """
     outcome, begun = Outcome(), time.perf_counter()
-    for number, data in enumerate(target.inputs(f"{seed} {name}", count)):
-        started = time.perf_counter()
-        failure = _failure(target, data, folder, outcome)
-        outcome.slowest = max(outcome.slowest, time.perf_counter() - started)
-        outcome.inputs += 1
-        if failure is not None:
-            _note(outcome, f"{name}: {failure}", number, data, keep)
+    inputs = enumerate(target.inputs(f"{seed} {name}", count))
+    while some := list(islice(inputs, TOGETHER)):
+        with little_memory():
+            for number, data in some:
+                started = time.perf_counter()
+                failure = _failure(target, data, folder, outcome)
+                outcome.slowest = max(outcome.slowest, time.perf_counter() - started)
+                outcome.inputs += 1
+                if failure is not None:
+                    _note(outcome, f"{name}: {failure}", number, data, keep)
     outcome.seconds = time.perf_counter() - begun
     return outcome
 
@@ -80,7 +86,7 @@ def fuzz(
 def _failure(target: Target, data: bytes, folder: Path, outcome: Outcome) -> str | None:
     """Return what an input did that it must not."""
     try:
-        with little_memory(), little_time(), watched(folder, reads_elsewhere=target.reads_elsewhere):
+        with little_time(), watched(folder, reads_elsewhere=target.reads_elsewhere):
             target.read(data)
     except CharrnnError as error:
         if not error.message.strip():
