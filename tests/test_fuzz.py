@@ -18,7 +18,7 @@ from charrnn.errors import CharrnnError
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.untrusted import MAX_CONTAINERS, MAX_DEPTH, map_array, parse_json, read_whole
 
-SHORT = 200
+SHORT = 100
 """Inputs of a target."""
 NAMES = (
     *("model", "model, exact", "model, header", "trainer, muon", "trainer, momentum"),

@@ -84,7 +84,7 @@ COMMANDS = {
     "sample, neuron": ["sample", EVIL, *HOT, "--colour", "L1.c3", "--count", "2"],
     "sample, no such colour": ["sample", EVIL, "--colour", f"L1{MARK}"],
     "evaluate": ["evaluate", EVIL],
-    "evaluate, text": ["evaluate", EVIL, f"{EVIL}.txt", "--context-lengths"],
+    "evaluate, text": ["evaluate", EVIL, f"{EVIL}.txt"],
     "evaluate, characters": ["evaluate", EVIL, "short.txt", "--per-character"],
     "evaluate, against": ["evaluate", "b", "short.txt", "--per-character", "--against", EVIL],
     "compress": ["compress", EVIL, "short.txt", "-o", f"{EVIL}.crnn"],
