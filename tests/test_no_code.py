@@ -38,6 +38,7 @@ WHERE = {
     },  # `--hypothesis file.py:f`
     "native/__init__.py": {"CDLL"},  # the library that was compiled with the package
     "native/build.py": {"Popen"},  # the compiler
+    "cli/processes.py": {"Popen"},  # this same program, once for each process that trains
 }
 
 
