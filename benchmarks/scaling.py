@@ -72,7 +72,13 @@ def rate(processes: int, options: argparse.Namespace) -> float:
         sizes += ["--hidden-size", options.hidden_size, "--set", "training.num_evals=1"]
         words = ["train", options.text, "--run", run, *sizes, "--processes", processes, "--quiet"]
         command = [sys.executable, "-m", "charrnn", *map(str, words)]
-        subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return speed([line for line in lines if line["event"] == "step"], options.batch_size * 64)
 
