@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Most of torch is never imported; what is, Python compiles itself.
+export PIP_NO_COMPILE := 1
 
 .PHONY: demo test test-oldest test-triton torture lint dist demo-run clean
 
