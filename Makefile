@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Most of torch is never imported; what is, Python compiles itself.
-export PIP_NO_COMPILE := 1
+PIP_INSTALL := -m pip install --quiet --no-compile
 
 .PHONY: demo test test-oldest test-triton torture lint dist demo-run clean
 
@@ -28,7 +28,7 @@ torture: $(VENV)/installed-dev
 
 # Triton is a download of 200 MB that a machine without a GPU needs for these tests alone.
 test-triton: $(VENV)/installed-dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[triton]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[triton]'
 	$(BIN)/python -m pytest tests/test_persistent.py
 
 lint: $(VENV)/installed-dev
@@ -43,16 +43,16 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python $(PIP_INSTALL) --editable .
 	touch $@
 
 $(VENV)/installed-dev: $(SOURCES) constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
 	touch $(VENV)/installed $@
 
 $(VENV)-oldest/installed: $(SOURCES) constraints-oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[dev]'
+	$(VENV)-oldest/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
 	touch $@
 
 # A wheel and an sdist of the last commit in dist/: the same bytes wherever and whenever they are built.
