@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Most of torch is never imported; what is, Python compiles itself.
 PIP_INSTALL := -m pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-oldest test-triton torture lint dist demo-run clean
 
