@@ -15,6 +15,7 @@ import json
 import lzma
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def split(val: float, test: float) -> tuple[str, ...]:
     return ("--val-fraction", str(val), "--test-fraction", str(test))
 
 
+LONG_WINDOWS = ("--newlines", "lf", "--seq-len", "128", "--batch-size", "16")
 RECIPES = {
     "tinyshakespeare": Recipe("tinyshakespeare.txt", 3, split(0.1, 0)),
     "tinyshakespeare-15": Recipe("tinyshakespeare.txt", 15, split(0.1, 0)),
@@ -66,6 +68,7 @@ RECIPES = {
     "linux-long": Recipe("linux-kernel.txt.xz", 75, ("--hidden-size", "512"), dynamic=False, neurons=True),
     "stdlib": Recipe("stdlib", 4, dynamic=False, neurons=True),
     "warpeace": Recipe("warpeace.txt", 10, dynamic=False, neurons=True),
+    "warpeace-t128": Recipe("warpeace.txt", 10, LONG_WINDOWS, dynamic=False, neurons=True),
 }
 """Those that end in -15 are split as others split the same text, so that their figures can stand beside."""
 
@@ -107,10 +110,17 @@ def measure(recipe: Recipe, asked: dict[str, Any], path: Path) -> None:
     record["train"] = train(folder, recipe, str(asked["seed"]))
     chosen = ["--split", recipe.split, *(["--dynamic"] if recipe.dynamic else [])]
     record["evaluate"] = run(folder, "evaluate", *chosen)
+    record["log"] = looks(folder)
     record |= neurons(folder) if recipe.neurons else {}
     record["load_after"] = os.getloadavg()[0]
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    path.write_text(as_text(record), encoding="utf-8")
     shutil.rmtree(folder)
+
+
+def as_text(record: dict[str, Any]) -> str:
+    """Return JSON with lists of numbers on one line."""
+    text = json.dumps(record, indent=1) + "\n"
+    return re.sub(r"\[[^][{}\"]*]", lambda found: " ".join(found[0].split()), text)
 
 
 def train(folder: Path, recipe: Recipe, seed: str) -> dict[str, Any]:
@@ -121,6 +131,13 @@ def train(folder: Path, recipe: Recipe, seed: str) -> dict[str, Any]:
     if begun is None:
         return run(folder, *words)
     return run(folder, "train", "--resume", str(begun.parent)) | {"command": shown(words), "resumed": True}
+
+
+def looks(folder: Path) -> list[list[float]]:
+    """Return step, seconds and nats a character of every look at the validation split."""
+    lines = next(folder.glob("runs/*/log.jsonl")).read_text(encoding="utf-8").splitlines()
+    events = [event for event in map(json.loads, lines) if event["event"] == "eval"]
+    return [[event["step"], round(event["seconds"], 1), round(event["loss"], 5)] for event in events]
 
 
 def text_of(folder: Path, recipe: Recipe) -> str:
