@@ -212,6 +212,8 @@ class TrainingConfig:
     """Whether averaged weights are judged, saved and speak; ``ntasgd`` needs a validation split."""
     ema_decay: float = setting(0.999, allowed=FRACTION)
     """Largest decay of ``ema``; early in a run it is smaller."""
+    recompute: bool = setting(False)
+    """Whether a window's activations are computed again for the gradient, not kept (Chen et al. 2016)."""
     num_evals: int | None = setting(None, allowed=Range(1, 100_000))
     """Looks at the validation split over the budget."""
     patience: int = setting(0, allowed=Range(0, 10**6))

@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "training.l2",
     "training.grad_clip",
     "training.grad_clip_value",
+    "training.recompute",
 )
 """How long and how fast a run goes on; all else shapes what it has already: network, text, moments, masks."""
 

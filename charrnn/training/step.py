@@ -19,6 +19,7 @@ from charrnn.model.network import Network, NetworkState
 from charrnn.model.paths import Path, choose_path, find_gpu
 from charrnn.training.distributed import ALONE, Team
 from charrnn.training.optimizers import parameter_groups, pull_to_zero
+from charrnn.training.parts import Part, backward_in_segments, detached, joined
 from charrnn.training.scaling import LossScale
 from charrnn.training.updates import clip_gradients
 
@@ -98,18 +99,18 @@ class Step:
             TrainingError: Memory does not even hold one row.
         """
         self.network.train()
-        loss, after = self._gradients(_Reading(ids, targets, state, noise, inside))
+        loss, after = self._gradients(Part(ids, targets, state, noise, inside))
         self.team.average(self.network.parameters(), loss, len(ids) / self.training.batch_size)
         return Outcome(loss, self._update(rate), after)
 
-    def _gradients(self, reading: _Reading) -> tuple[Tensor, NetworkState]:
+    def _gradients(self, reading: Part) -> tuple[Tensor, NetworkState]:
         """Set the gradients of a window, in as many parts as memory asks for."""
         before, (rows, length) = self.parts, reading.ids.shape
         while (found := self._try(reading)) is None:
             if self.parts >= rows:
                 raise TrainingError(
                     f"memory does not hold a window of {length} symbols, even row by row",
-                    "try a smaller `--seq-len` or `--hidden-size`",
+                    "try `--set training.recompute=true`, or a smaller `--seq-len` or `--hidden-size`",
                 )
             self.parts = min(2 * self.parts, rows)
             reading.noise.manual_seed(reading.noise.initial_seed())
@@ -120,7 +121,7 @@ class Step:
             )
         return found
 
-    def _try(self, reading: _Reading) -> tuple[Tensor, NetworkState] | None:
+    def _try(self, reading: Part) -> tuple[Tensor, NetworkState] | None:
         """Set the gradients of a window; return its loss and the state after, None if memory ran out."""
         try:
             return self._accumulated(reading)
@@ -128,24 +129,43 @@ class Step:
             self.optimizer.zero_grad()
             return None
 
-    def _accumulated(self, reading: _Reading) -> tuple[Tensor, NetworkState]:
+    def _accumulated(self, reading: Part) -> tuple[Tensor, NetworkState]:
         """Add up the gradients of a window's parts, each by its share of the rows."""
         whole = len(reading.ids)
         rows = -(-whole // self.parts)
         losses, ends = [], []
         for begin in range(0, whole, rows):
             part = reading if rows == whole else reading.rows(begin, begin + rows)
+            if begin == 0:
+                self.optimizer.zero_grad()
             with arithmetic(self.device, self.path.precision):
-                loss, after = self._loss(part)
-                loss = loss if rows == whole else loss * (len(part.ids) / whole)
-                if begin == 0:
-                    self.optimizer.zero_grad()
-                (loss if self.scaling is None else loss * self.scaling.scale).backward()
-            losses.append(loss.detach())
-            ends.append(tuple(tuple(values.detach() for values in layer) for layer in after))
-        return (losses[0], ends[0]) if rows == whole else (torch.stack(losses).sum(), _joined(ends))
+                loss, after = self._backward(part, len(part.ids) / whole)
+            losses.append(loss)
+            ends.append(after)
+        return (losses[0], ends[0]) if rows == whole else (torch.stack(losses).sum(), joined(ends))
 
-    def _loss(self, part: _Reading) -> tuple[Tensor, NetworkState]:
+    def _backward(self, part: Part, share: float) -> tuple[Tensor, NetworkState]:
+        """Add the gradients of some rows, times a share; return that share of their loss, and their state."""
+
+        if self.training.recompute:
+            return backward_in_segments(self._read, part, share, redrawn=self._redrawn)
+        loss, scaled, after = self._read(part, share)
+        scaled.backward()
+        return loss, detached(after)
+
+    def _read(self, part: Part, share: float) -> tuple[Tensor, Tensor, NetworkState]:
+        """Return a share of the loss, that with the loss scale, and the state after."""
+        loss, after = self._loss(part)
+        loss = loss if share == 1 else loss * share
+        return loss.detach(), loss if self.scaling is None else loss * self.scaling.scale, after
+
+    @property
+    def _redrawn(self) -> bool:
+        """Whether dropout masks are others at every timestep, not the same for a whole window."""
+        model = self.network.config
+        return model.dropout_kind != "variational" and not model.weight_drop
+
+    def _loss(self, part: Part) -> tuple[Tensor, NetworkState]:
         given = part.ids, part.targets, part.state, part.noise
         if not self.network.stacked:  # a network of its own, which knows one way only
             return self.network.loss(*given)
@@ -164,26 +184,3 @@ class Step:
         pull_to_zero(self.optimizer, self.recipe, training)
         self.optimizer.step()
         return norm
-
-
-class _Reading(NamedTuple):
-    """What a step reads, as its arguments."""
-
-    ids: Tensor
-    targets: Tensor
-    state: NetworkState
-    noise: torch.Generator
-    inside: bool | None
-
-    def rows(self, begin: int, stop: int) -> _Reading:
-        """Return some rows of it."""
-        cut = slice(begin, stop)
-        state = tuple(tuple(values[cut] for values in layer) for layer in self.state)
-        return self._replace(ids=self.ids[cut], targets=self.targets[cut], state=state)
-
-
-def _joined(ends: list[NetworkState]) -> NetworkState:
-    """Return the state of all rows from those of a window's parts."""
-    return tuple(
-        tuple(torch.cat(parts) for parts in zip(*layers, strict=True)) for layers in zip(*ends, strict=True)
-    )

@@ -48,8 +48,8 @@ def make_step(
 def make_replay(step: Step, group: int) -> Replay:
     """Return what runs windows: on CUDA from recordings, if some that are tried come out as they should."""
     possible = step.device.type == "cuda" and step.network.stacked and step.recipe.recorded_with
-    if not possible or step.team.size > 1:  # a graph cannot wait for other processes
-        return Replay(step)
+    if not possible or step.training.recompute or step.team.size > 1:
+        return Replay(step)  # a graph cannot wait for other processes, nor be given the seeds of segments
     fault = replay_fault(step, CudaGraphs)
     if fault:
         step.notices.append(f"{fault}; steps run one by one")
