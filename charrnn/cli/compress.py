@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.console import print_json, stderr_console
-from charrnn.cli.options import JsonOption, LastOption, whole
+from charrnn.cli.options import JsonOption, LastOption, only, whole
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, as for `charrnn sample`.")]
 Output = Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="File to write.")]
+WholeNumbers = Annotated[
+    str, only("--precision", ("auto", "fp32"), "weights are turned into whole numbers from fp32", metavar="P")
+]
+Processor = Annotated[
+    str, only("--device", ("auto", "cpu"), "whole numbers are computed on the processor", metavar="D")
+]
 
 
 def compress(
@@ -28,6 +34,8 @@ def compress(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Any file; best one like the run's text.")],
     output: Output,
     last: LastOption = False,
+    device: Processor = "auto",
+    precision: WholeNumbers = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Compress a file by what a model predicts, without loss.
@@ -63,6 +71,8 @@ def decompress(
         int | None, whole("--max-bytes", "Largest result to believe in.", show_default=False)
     ] = None,
     last: LastOption = False,
+    device: Processor = "auto",
+    precision: WholeNumbers = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Get back, byte for byte, what was compressed with the same model.

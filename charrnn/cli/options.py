@@ -33,6 +33,17 @@ def real(flag: str, help: str, **more: Any) -> Any:
     return typer.Option(flag, parser=number(flag, float), metavar="F", help=help, **more)
 
 
+def only(flag: str, allowed: tuple[str, ...], why: str, **more: Any) -> Any:
+    """Return an option that has one meaning, for the sake of scripts that give it to every command."""
+
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ConfigError(f"`{flag}` is `{value}`, but {why}", f"leave it out, or `{flag} {allowed[-1]}`")
+        return value
+
+    return typer.Option(flag, parser=parse, help=f"{' or '.join(allowed)}: {why}.", **more)
+
+
 RunArgument = Annotated[
     str | None,
     typer.Argument(
@@ -56,6 +67,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or mps.")]
 StoredOption = Annotated[
     str, typer.Option("--precision", metavar="P", help="How weights are stored: fp32, bf16 or int8.")
+]
+FullPrecisionOption = Annotated[
+    str, only("--precision", ("auto", "fp32"), "this is computed in fp32 alone", metavar="P")
 ]
 PrecisionOption = Annotated[
     str, typer.Option("--precision", metavar="P", help="auto or fp32; on CUDA tf32, fp16 or bf16 too.")

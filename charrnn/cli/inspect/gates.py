@@ -8,6 +8,7 @@ from charrnn.cli.console import print_json, stderr_console
 from charrnn.cli.options import (
     DeviceOption,
     EncodingOption,
+    FullPrecisionOption,
     JsonOption,
     LastOption,
     RunArgument,
@@ -23,6 +24,7 @@ def gates(
     svg: SvgOption = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
+    precision: FullPrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Show how often gates are saturated, and how long neurons remember.

@@ -7,6 +7,7 @@ from typing import Annotated
 from charrnn.cli.console import print_json, stderr_console
 from charrnn.cli.options import (
     DeviceOption,
+    FullPrecisionOption,
     JsonOption,
     LastOption,
     RunArgument,
@@ -25,6 +26,7 @@ def gradients(
     svg: SvgOption = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
+    precision: FullPrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Show how fast gradients fade on their way back in time, beside the same network before training.

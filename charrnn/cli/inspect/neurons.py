@@ -15,6 +15,7 @@ from charrnn.cli.console import notice, print_json, stderr_console
 from charrnn.cli.options import (
     DeviceOption,
     EncodingOption,
+    FullPrecisionOption,
     JsonOption,
     LastOption,
     RunArgument,
@@ -70,6 +71,7 @@ def neurons(
     ] = None,
     last: LastOption = False,
     device: DeviceOption = "auto",
+    precision: FullPrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Find the neurons that track quotes, columns, indentation, comments …, and paint them.
