@@ -35,8 +35,8 @@ PRESETS = {
         {
             "model.hidden_size": 512,
             "model.num_layers": 1,
-            "training.batch_size": 32,
-            "training.seq_len": 64,
+            "training.batch_size": 16,
+            "training.seq_len": 128,
         },
     ),
     "gpu": Preset(

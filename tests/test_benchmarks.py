@@ -163,6 +163,19 @@ def test_packed_and_cut_texts_are_written_once(tmp_path, monkeypatch):
     assert quality.text_of(work, quality.Recipe("t.txt", 1)) == str(tmp_path / "t.txt")
 
 
+def test_a_record_keeps_every_look_on_one_line(tmp_path):
+    place = tmp_path / "runs" / "x"
+    place.mkdir(parents=True)
+    events = [{"event": "eval", "step": n, "seconds": n / 3, "loss": 2 / n, "bpc": 0} for n in (1, 2)]
+    events.insert(1, {"event": "step", "step": 1, "seconds": 9, "loss": 9})
+    (place / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    found = quality.looks(tmp_path)
+    assert found == [[1, 0.3, 2.0], [2, 0.7, 1.0]]
+    text = quality.as_text({"log": found, "rows": [{"a": [1, 2]}], "words": ["x, y", "z"]})
+    assert json.loads(text) == {"log": found, "rows": [{"a": [1, 2]}], "words": ["x, y", "z"]}
+    assert "  [ 1, 0.3, 2.0 ],\n" in text
+
+
 def test_a_record_is_done_if_it_answers_the_same_question(tmp_path, monkeypatch):
     monkeypatch.setattr(quality, "commit", lambda: "abc-dirty")
     asked = {"recipe": "linux-15", "seed": 1, "minutes": 15}

@@ -436,8 +436,25 @@ def test_text_shorter_than_a_window_is_an_error_with_the_figures(train, settings
 @pytest.mark.parametrize("settings", [{"training__seq_len": 31}, {}], ids=["set", "planned"])
 def test_windows_must_not_shrink(settings):
     with pytest.raises(ConfigError, match="seq_len_start"):
-        plan(training__seq_len_start=settings.get("training__seq_len", 64) + 1, **settings)
+        plan(training__seq_len_start=settings.get("training__seq_len", 128) + 1, **settings)
     assert plan(training__seq_len_start=31, **settings).training.seq_len_start == 31
+
+
+@pytest.mark.parametrize(
+    ("train", "settings", "window"),
+    [
+        (10**6, {}, (16, 128)),
+        (10**6, {"training__seq_len": 64}, (32, 64)),
+        (10**6, {"training__seq_len": 1000}, (8, 1000)),
+        (16_384, {}, (16, 128)),
+        (16_383, {}, (31, 64)),
+        (3_000, {}, (5, 64)),
+        (10**6, {"training__batch_size": 3}, (3, 128)),
+    ],
+)
+def test_planned_windows_have_as_many_characters_however_long(train, settings, window):
+    planned = plan(train=train, **settings).training
+    assert (planned.batch_size, planned.seq_len) == window
 
 
 def test_text_of_one_window_and_one_symbol_is_enough():

@@ -13,7 +13,12 @@ from charrnn.text.splits import Splits
 from charrnn.training.lengths import mean_length
 
 DEFAULT_MINUTES = 10.0
-MIN_SEQ_LEN = 64
+SEQ_LEN, SHORT_SEQ_LEN = 128, 64
+"""Timesteps of a window; of a text with few windows of those, the second. Longer windows cost nothing and let
+neurons hold more: with 64, none learned to hold a quotation of War and Peace (docs/log.md)."""
+CHARS_PER_STEP = {"cpu": 2_048, "mps": 16_384, "cuda": 16_384}
+"""Characters of a window, all streams together, if the text has eight such windows."""
+MIN_STREAMS, MAX_STREAMS = 8, 128
 EFFECTIVE_FLOPS = {"cpu": 1.0e11, "mps": 5.0e11, "cuda": 1.0e13}
 """Useful arithmetic per second that the plan counts on: two cores, one small and one large GPU."""
 
@@ -126,10 +131,11 @@ def _budget(training: TrainingConfig) -> TrainingConfig:
 def _window(training: TrainingConfig, train_chars: int, device: str) -> TrainingConfig:
     """Choose batch_size and seq_len so that an epoch has windows enough to learn from."""
     batch_size, seq_len = training.batch_size, training.seq_len
-    seq_len = seq_len or (MIN_SEQ_LEN if device == "cpu" else 128)
+    wanted = CHARS_PER_STEP[device]
+    seq_len = seq_len or (SEQ_LEN if train_chars >= 8 * wanted else SHORT_SEQ_LEN)
     if batch_size is None:
-        wanted = 32 if device == "cpu" else 128
-        batch_size = max(1, min(wanted, train_chars // (8 * seq_len)))
+        streams = max(MIN_STREAMS, min(MAX_STREAMS, wanted // seq_len))
+        batch_size = max(1, min(streams, train_chars // (8 * seq_len)))
     if train_chars < batch_size * seq_len + 1:
         raise TextError(
             f"the training text has {train_chars:,} characters, fewer than one window of "
