@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := -m pip install --quiet --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-oldest test-triton torture lint dist demo-run clean
+.PHONY: demo test test-oldest test-fallback test-triton torture lint dist demo-run clean
 
 demo: $(VENV)/installed
 	$(BIN)/charrnn train stdlib --run demo --overwrite --minutes 4
@@ -22,6 +22,10 @@ test: $(VENV)/installed-dev lint
 # The same with the oldest versions of the light dependencies that are allowed.
 test-oldest: $(VENV)-oldest/installed
 	$(VENV)-oldest/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+# The same without the native library, as where there was no compiler: torch and numpy do everything.
+test-fallback: $(VENV)/installed-dev
+	CHARRNN_NATIVE=0 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The long forms of docs/reliability.md. One of them: .venv/bin/python -m tests.torture locks --count 20 --seed 1
 torture: $(VENV)/installed-dev

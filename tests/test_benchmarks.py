@@ -6,15 +6,21 @@ import json
 import lzma
 import sys
 import xml.etree.ElementTree as ElementTree
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import peers
 import quality
+import sampling_check
 import scaling
 import time_to_quality as timed
+
+from charrnn.config import ModelConfig
+from charrnn.model.network import Network
 
 LOG = """\
 tokens per iteration will be: 768
@@ -230,3 +236,71 @@ def test_the_model_of_many_gpus_is_the_formula_of_its_document():
     assert parts["told"] == pytest.approx(6 * 60e-6)
     assert scaling.seconds(work, 1, 16)["all_reduce"] == 0
     assert scaling.seconds(work, 512, 1)["compute"] == pytest.approx(2 * 256 * 20e-6)
+
+
+@pytest.mark.parametrize(("cell", "layers", "embedding"), [("lstm", 2, 5), ("gru", 1, 0)])
+def test_greedy_choices_are_compared_with_torch(cell, layers, embedding, monkeypatch):
+    network, other = (Network(ModelConfig(cell, 20, layers, embedding, 0.0), 15, seed) for seed in (1, 2))
+    with torch.no_grad():
+        for each in (network, other):
+            each.readout.weight.mul_(8)  # else the choice hardly depends on the state
+        expected, _ = network.reference(torch.arange(12)[None], network.initial_state(1))
+    torch.testing.assert_close(sampling_check.torch_logits(network, torch.arange(12)), expected[0])
+    assert sampling_check.greedy(network, 930) == {"compared": 950, "differ": 0}
+    weights = sampling_check.network_weights(other)
+    monkeypatch.setattr(sampling_check, "network_weights", lambda _: weights)
+    assert sampling_check.greedy(network, 930)["differ"] > 100
+
+
+PEER = """
+data = open('input.txt', 'r').read()
+print 'data has %d characters.' % (len(data), )
+
+def lossFun(inputs, targets, hprev):
+  return len(inputs)
+
+def sample(h, seed_ix, n):
+  open('spoken', 'a').write('%d %d %d\\n' % (h, seed_ix, n))
+  return [0] * n
+
+n, hprev = 0, 5
+while True:
+  inputs = [ord(ch) for ch in data[n % 50:n % 50 + 25]]
+  if n % 2 == 0:
+    print '----\\n %s \\n----' % (len(sample(hprev, inputs[0], 200)), )
+  loss = lossFun(inputs, inputs, hprev)
+  if n % 2 == 0: print 'iter %d, loss: %f' % (n, loss) # print progress
+  for t in xrange(1):
+    n += 1
+  open('steps', 'w').write(str(n))
+"""
+
+
+def test_a_peers_own_loop_takes_the_steps_that_are_asked_for(tmp_path):
+    (tmp_path / "min-char-rnn.py").write_text(PEER)
+    (tmp_path / "input.txt").write_text("abc" * 100)
+    with peers.Side("its min-char-rnn", tmp_path) as side:
+        for what, count, steps in (("train", 3, "3"), ("speak", 2, "3"), ("train", 1, "4")):
+            side.ask(what, count)
+            assert (tmp_path / "steps").read_text() == steps
+    assert (tmp_path / "spoken").read_text() == f"5 {ord('a')} 200\n"  # asked for; its own are left out
+    assert side.returncode == 0
+
+
+def test_a_peer_of_another_version_is_told(tmp_path, capfd):
+    (tmp_path / "min-char-rnn.py").write_text("print(1)")
+    with peers.Side("its min-char-rnn", tmp_path) as side, pytest.raises(SystemExit, match="ended"):
+        side.ask("train")
+    assert "has no line that begins with `while True:`" in capfd.readouterr().err
+
+
+def test_a_peer_stands_beside_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "TURN_SECONDS", 0.01)
+    script, text = tmp_path / "theirs.py", tmp_path / "words.txt"
+    script.write_text(PEER)
+    text.write_text("some words and others, " * 300)
+    found = peers.compared("min-char-rnn", script, tmp_path, Namespace(text=text, rounds=1))
+    assert found["rounds"] == 1 and found["ours"]["model.cell"] == "elman"
+    for what in ("train", "speak"):
+        ratio = found[what]["ours"] / found[what]["theirs"]
+        assert found[what]["ratio"]["median"] == pytest.approx(ratio)
