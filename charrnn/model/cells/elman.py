@@ -36,15 +36,23 @@ class Elman(RecurrentLayer, nn.RNN):
         return {"h": self.step(self.gate_input(inputs), (self._before(outputs, state[0], reset),))[0]}
 
 
+RETENTION = 0.9
+"""Share of its state that a rectified unit keeps for the next timestep, before it has learned."""
+
+
 class ElmanReLU(Elman):
-    """Simple recurrent layer with rectified units; the recurrent matrix starts as the identity."""
+    """Simple recurrent layer with rectified units; the recurrent matrix starts near the identity."""
 
     nonlinearity_name = "relu"
     ranges: ClassVar[dict[str, tuple[float, float]]] = {"h": (0, 1e6)}
 
     def initialise(self, config: ModelConfig, depth: int) -> None:
-        """Start from the identity, which neither grows nor forgets (Le, Jaitly & Hinton 2015)."""
-        nn.init.eye_(self.weight_hh_l0)
+        """Start from nearly the identity, which neither grows nor forgets (Le, Jaitly & Hinton 2015).
+
+        The whole of it would never forget: state goes on from window to window, and training diverges.
+        """
+        with torch.no_grad():
+            nn.init.eye_(self.weight_hh_l0).mul_(RETENTION)
         nn.init.normal_(self.weight_ih_l0, std=0.001)
         nn.init.zeros_(self.bias_ih_l0)
         nn.init.zeros_(self.bias_hh_l0)
