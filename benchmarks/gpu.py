@@ -2,7 +2,7 @@
 
     benchmarks/gpu.sh parity         every path beside the same on the CPU
     benchmarks/gpu.sh speed          every row of the table, beside its peers and the device's peaks
-    benchmarks/gpu.sh quality NAME   tinyshakespeare, warpeace, enwik8: the shipped recipes; nanogpt: the peer
+    benchmarks/gpu.sh quality NAME   tinyshakespeare, warpeace, linux, enwik8: the shipped recipes; nanogpt: the peer
 
 Texts for quality are read from the folder in CHARRNN_TEXTS, nanoGPT from the checkout in NANOGPT. Records are
 benchmarks/records/gpu-*.json, and in the folder OUT too if that is set. A point that is there is not measured
@@ -26,7 +26,7 @@ from gpu_book import Book, Point, facts, say
 from quality import RECORDS, ROOT
 
 REHEARSALS = ROOT / "runs" / "gpu-rehearsal"
-QUALITIES = ("tinyshakespeare", "warpeace", "enwik8", "nanogpt")
+QUALITIES = ("tinyshakespeare", "warpeace", "linux", "enwik8", "nanogpt")
 
 
 def main() -> None:

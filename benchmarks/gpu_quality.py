@@ -31,6 +31,7 @@ TARGET = 1.4697
 RECIPES = {
     "tinyshakespeare": Recipe("tinyshakespeare.txt", 3, split(0.1, 0)),
     "warpeace": Recipe("warpeace.txt", 5, split(0.1, 0.1), "test"),
+    "linux": Recipe("linux-kernel.txt.xz", 5, split(0.05, 0.05), "test"),
     "enwik8": Recipe(
         "enwik8.xz",
         5.5,
