@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -127,13 +128,19 @@ def test_the_matches_equal_a_slow_search(cell, length):
     assert sorted(found.neurons) == sorted(name for name, on in zip(names, wanted, strict=True) if on)
     best = found.matches[0]
     assert (-best.shared, best.union, -best.length) == slow[0][:3]
-    assert len(found.matches) == 6  # two of each of three documents
+    assert len(found.matches) == 10  # two of each of five pieces
     ranks = [(-m.shared, m.union) for m in found.matches]
     assert ranks == sorted(ranks)
-    per_document = {}
-    for match in found.matches:
-        per_document.setdefault(match.source.split(",")[0], []).append(match)
-    assert all(len(own) <= 2 for own in per_document.values())
+    per_document = Counter(match.source.split(",")[0] for match in found.matches)
+    assert per_document == {"document 1": 4, "document 2": 4, "document 3": 2}
+
+
+@pytest.mark.parametrize(("documents", "most"), [(1, 50), (4, 13), (30, 2)])
+def test_of_few_documents_so_many_are_taken_that_there_are_fifty(documents, most):
+    pieces = [replace(make_piece(n, 120), document=n % documents) for n in range(30)]
+    found = find_examples(subject(pieces), pieces[0].text[50])
+    assert len(found.matches) == 50
+    assert max(Counter(match.source.split(",")[0] for match in found.matches).values()) <= most
 
 
 def test_matches_are_drawn_from_the_text_with_their_share():
@@ -212,7 +219,7 @@ def test_what_matches_have_in_common_is_told_beside_the_base(monkeypatch):
     (overlap,) = found.overlaps  # a count is on or off nowhere
     labels = np.concatenate([piece.labels[20:, 0] for piece in PIECES])
     ends = [match.text[match.stop - 1] in "ab" for match in found.matches]
-    assert overlap == Overlap("is_space", sum(ends), 6, pytest.approx(labels.mean()))
+    assert overlap == Overlap("is_space", sum(ends), 10, pytest.approx(labels.mean()))
     assert Overlap("x", 46, 50, 0.15).lift == pytest.approx((46 - 7.5) / np.sqrt(50 * 0.15 * 0.85))
 
 

@@ -25,7 +25,9 @@ THRESHOLD = 0.3
 MAX_SHARE = 0.9
 """A neuron that has one sign at more than this share of all characters is not searched for."""
 MAX_MATCHES = 50
+PER_PIECE = 2
 PER_DOCUMENT = 2
+"""At least so many of one document; of few documents, so many of each that 50 can be found."""
 BEFORE, AFTER = 45, 25
 """Characters of context shown before and after a match."""
 MAX_TIES = 256
@@ -257,7 +259,7 @@ def _signed(neurons: list[Neuron], on: Bits) -> tuple[tuple[str, int], ...]:
 def _best(
     pieces: Sequence[Piece], bits: list[Bits], on: Bits, length: int, place: tuple[int, int] | None
 ) -> list[_Span]:
-    """Return the best spans that do not overlap, at most 50, and 2 of one document."""
+    """Return the best spans that do not overlap, at most 50: 2 of a piece, and of a document its share."""
     own = {} if place is None else {place[0]: place[1]}
     found = [
         span
@@ -265,10 +267,11 @@ def _best(
         for span in _best_of(number, piece, bits[number], on, length, own.get(number))
     ]
     taken: list[_Span] = []
+    share = max(PER_DOCUMENT, -(-MAX_MATCHES // len({piece.document for piece in pieces})))
     per_document: dict[int, int] = {}
     for span in sorted(found, key=lambda span: span.rank):
         document = pieces[span.piece].document
-        if per_document.get(document, 0) < PER_DOCUMENT:
+        if per_document.get(document, 0) < share:
             per_document[document] = per_document.get(document, 0) + 1
             taken.append(span)
     return taken[:MAX_MATCHES]
@@ -277,14 +280,14 @@ def _best(
 def _best_of(
     number: int, piece: Piece, bits: Bits, on: Bits, length: int, own: int | None
 ) -> Iterator[_Span]:
-    """Yield the best spans of a piece, as many as a document may have."""
+    """Yield the best spans of a piece."""
     windows = all_on(bits, length)
     shared = _count(windows & on)
     union = _count(on[None]) + _count(windows) - shared
     taken = np.arange(len(bits)) < piece.skip
     if own is not None:
         taken[own : own + length] = True
-    for _ in range(PER_DOCUMENT):
+    for _ in range(PER_PIECE):
         free = (shared > 0) & _free(taken, length)
         if not free.any():
             return
