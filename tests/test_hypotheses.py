@@ -82,7 +82,7 @@ def test_labels_written_by_hand(name: str, kind: str, text: str, marks: str) -> 
 @pytest.mark.parametrize("name", hypotheses.names())
 def test_every_hypothesis_has_labelled_strings(name: str) -> None:
     mine = {(kind, text): marks for case, kind, text, marks in CASES if case == name}
-    assert len(mine) >= (3 if name.startswith("is_") else 10)
+    assert len(mine) >= 10
     assert len(set("".join(mine.values()))) > 1
 
 

@@ -42,7 +42,7 @@ _C_LINE = re.compile(
 
 @dataclass(frozen=True)
 class TextProfile:
-    """Facts about a corpus, from a sample of its training text.
+    """Facts about a corpus, from a sample of its training text, or of a text that was named.
 
     Attributes:
         kind: What the text is: ``python``, ``c`` (any language with its comments and braces) or ``prose``.
@@ -74,6 +74,7 @@ class Hypothesis:
             character of its documents, one after the other, (N,).
         label_rest: Labels a document without its first characters, and is told how many these are; where
             they shape all labels that follow.
+        control: Whether it is trivially true of any network that reads: no part of what is asked.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Hypothesis:
     label: Labeller
     whole: Floats | None = field(default=None, repr=False, compare=False)
     label_rest: Callable[[str, int], Floats] | None = field(default=None, repr=False, compare=False)
+    control: bool = False
 
     def label_at(self, begin: int, text: str, profile: TextProfile, skipped: int = 0) -> Floats:
         """Label a document, or the rest of it.

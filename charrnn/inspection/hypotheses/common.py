@@ -191,7 +191,7 @@ def _control(name: str, definition: str, test: arrays.CharTest) -> Hypothesis:
     def label(text: str, profile: TextProfile) -> Floats:
         return arrays.having(text, test).astype(np.float32)
 
-    return Hypothesis(name, "binary", ANY, definition + " (a control)", False, label)
+    return Hypothesis(name, "binary", ANY, definition + " (a control)", False, label, control=True)
 
 
 HYPOTHESES = (
@@ -219,7 +219,8 @@ HYPOTHESES = (
         "past_wrap",
         "binary",
         ANY,
-        "column beyond the 80th percentile of the line lengths of the training text (a wrap is due)",
+        "column beyond the 80th percentile of the line lengths of the training text, or of the text that was "
+        "named (a wrap is due)",
         False,
         _past_wrap,
     ),
@@ -332,6 +333,7 @@ CONTROLS = (
         False,
         _document_position,
         label_rest=_document_position_after,
+        control=True,
     ),
     _control("is_space", "the current character is a space, tab or line end", str.isspace),
     _control("is_newline", "the current character is a newline", _is_newline),
