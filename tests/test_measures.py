@@ -359,6 +359,45 @@ def test_the_latency_of_a_neuron_is_that_of_its_own_sign():
     assert (found.latency_on, found.latency_off) == (2, 2)
 
 
+def test_where_labels_are_not_scored_there_is_no_switch():
+    """A neuron that jumps there at once does not answer at once: it answers after three characters."""
+    random = random_of(38)
+    y = np.repeat(np.arange(300) % 2, random.integers(20, 60, 300)).astype(np.float32)
+    a = np.concatenate([np.zeros(3), y[:-3]]) + 0.05 * random.normal(size=len(y))
+    for begin in random.integers(100, len(y) - 100, 400):
+        if y[begin - 5 : begin + 12].min() == 1:  # in the middle of what is on
+            y[begin : begin + 6] = np.nan
+            a[begin : begin + 6] = -2
+    assert latencies(series(a, y, pieces=1), 1.0) == {"latency_on": 3, "latency_off": 3}
+    on = np.where(np.arange(500) // 20 % 2, np.nan, 1.0)
+    assert set(latencies(series(np.nan_to_num(on), on), 1.0).values()) == {None}
+
+
+def slow_r_switch(half, lag, turns_on):
+    """Size of the change and whether there was a switch so many characters before, where that is known."""
+    sizes, switches = [], []
+    for a, y in zip(half.a, half.y, strict=True):
+        for t in range(1, len(a) - lag):
+            if not np.isnan(y[t - 1 : t + 1]).any():
+                sizes.append(abs(float(a[t + lag]) - float(a[t + lag - 1])))
+                switches.append((y[t] > 0) != (y[t - 1] > 0) and (y[t] > 0) == turns_on)
+    return np.corrcoef(sizes, switches)[0, 1]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_how_changes_go_with_switches_equals_a_slow_loop(sign):
+    random = random_of(39)
+    y = np.repeat(np.arange(80) % 2, random.integers(5, 40, 80)).astype(np.float32)
+    a = sign * (np.concatenate([y[:2], y[:-2]]) + 0.2 * random.normal(size=len(y)))
+    y[random.random(len(y)) < 0.1] = np.nan
+    half = series(a, y, pieces=7)
+    found = measured(half, half)
+    assert (found.latency_on, found.latency_off) == (2, 2)
+    assert found.r_switch_on == pytest.approx(slow_r_switch(half, 2, True), abs=1e-6)
+    assert found.r_switch_off == pytest.approx(slow_r_switch(half, 2, False), abs=1e-6)
+    assert found.r_switch_on > 0.5
+
+
 def test_without_a_switch_there_is_no_latency():
     a = random_of(28).normal(size=500)
     assert set(latencies(series(a, np.ones(500)), 1.0).values()) == {None}

@@ -31,6 +31,8 @@ class Measures:
         slope_per_char: Change of the activation per unit of the hypothesis.
         latency_on: Characters from a switch-on to the neuron's largest answer.
         latency_off: The same of a switch-off.
+        r_switch_on: Correlation of the size of a change, at that lag, with whether there was a switch-on.
+        r_switch_off: The same of a switch-off.
     """
 
     r: float
@@ -53,6 +55,8 @@ class Measures:
     slope_per_char: float | None
     latency_on: int | None
     latency_off: int | None
+    r_switch_on: float | None = None
+    r_switch_off: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

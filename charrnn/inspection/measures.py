@@ -195,7 +195,7 @@ class Tally:
             num_effective=number,
             r_within_char=self._chars.correlation(total),
             r_within_bigram=self._pairs.correlation(total),
-            **(empty | own | self._switches.latencies()),
+            **(empty | own | self._switches.latencies() | self._switches.correlations()),
         )
 
     def effective_number(self) -> float:

@@ -136,31 +136,42 @@ class Switches:
 
     def __init__(self, sign: float) -> None:
         self._sign = sign
-        self._on, self._off = np.zeros((2, 2, LAGS))
+        # by lag: ``products`` of the size of a change and of whether there was a switch; and the change
+        self._on, self._off = np.zeros((2, LAGS, 7))
 
     def add(self, a: np.ndarray, y: np.ndarray) -> None:
-        """Add a piece; y may be NaN."""
-        state = np.nan_to_num(y) > 0
-        switch = np.diff(state.astype(np.int8), prepend=state[:1].astype(np.int8))
-        change = self._sign * np.diff(a.astype(np.float64), prepend=a[:1])
-        _gather(self._on, change, np.flatnonzero(switch > 0))
-        _gather(self._off, -change, np.flatnonzero(switch < 0))
+        """Add a piece; y may be NaN, and between such a character and the next nothing is known to switch."""
+        if len(a) < 2:
+            return
+        scored, state = ~np.isnan(y), y > 0
+        known = scored[1:] & scored[:-1]
+        change = self._sign * np.diff(a.astype(np.float64))
+        count, size = np.ones(len(change)), np.abs(change)
+        every = [_after(known, values) for values in (count, size, size * size)]
+        for sums, switch in ((self._on, state[1:] & ~state[:-1]), (self._off, state[:-1] & ~state[1:])):
+            events, sizes, changes = (_after(known & switch, values) for values in (count, size, change))
+            sums += np.stack([*every, events, events, sizes, changes], axis=1)
 
     def latencies(self) -> dict[str, int | None]:
         """Return after how many characters the neuron answers most to either."""
-        return {"latency_on": _lag(self._on), "latency_off": _lag(self._off)}
+        return {"latency_on": _lag(self._on, 1), "latency_off": _lag(self._off, -1)}
+
+    def correlations(self) -> dict[str, float | None]:
+        """Return r between the size of a change and whether there was a switch, so many characters before."""
+        lags = self.latencies().values()
+        found = [
+            None if lag is None else float(correlation(sums[lag, :6]))
+            for lag, sums in zip(lags, (self._on, self._off), strict=True)
+        ]
+        return dict(zip(("r_switch_on", "r_switch_off"), found, strict=True))
 
 
-def _gather(sums: np.ndarray, change: np.ndarray, events: np.ndarray) -> None:
-    at = events[:, None] + np.arange(LAGS)
-    inside = at < len(change)
-    sums[0] += np.where(inside, change[np.minimum(at, len(change) - 1)], 0).sum(0)
-    sums[1] += inside.sum(0)
+def _after(events: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the sum of the values from 0 to 15 characters after each event, (16,)."""
+    return np.correlate(np.pad(values, (0, LAGS - 1)), events.astype(np.float64), "valid")
 
 
-def _lag(sums: np.ndarray) -> int | None:
-    total, count = sums
-    if not count.any():
-        return None
-    mean = total / np.maximum(count, 1)
+def _lag(sums: np.ndarray, direction: int) -> int | None:
+    """Return the lag of the largest mean change in a direction."""
+    mean = direction * sums[:, 6] / np.maximum(sums[:, 3], 1)
     return int(mean.argmax()) if mean.max() > 0 else None
