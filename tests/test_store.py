@@ -104,7 +104,7 @@ def test_one_question_has_one_key(model):
 
 def test_whatever_changes_the_answer_changes_the_key(model, tmp_path, monkeypatch):
     keys = [key(model), key(model, neuron="L1.c0"), key(model, top=2), key(model, kind="f")]
-    keys += [key(model, ablation=None), key(model, hypotheses=["column"])]
+    keys += [key(model, ablation=None), key(model, hypotheses=["column"]), key(model, max_chars=1_000_000)]
     keys.append(key(write_model(tmp_path / "other.safetensors", seed=4)))
     keys.append(key(write_model(tmp_path / "text.safetensors", seed=3, key="another text")))
     for number, text in enumerate(("one text", "another")):
@@ -114,6 +114,22 @@ def test_whatever_changes_the_answer_changes_the_key(model, tmp_path, monkeypatc
     monkeypatch.setattr(store, "_code", lambda: b"changed code")
     keys.append(key(model))
     assert len(set(keys)) == len(keys)
+
+
+CODE = ("runs.py", "inspection/cause.py", "text/vocabulary.py", "native/libcharrnn.so", "devices.py")
+
+
+@pytest.mark.parametrize("changed", CODE)
+def test_whatever_code_changes_the_key_changes(tmp_path, monkeypatch, changed):
+    for name in ("__init__.py", *CODE):
+        path = tmp_path / "charrnn" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.setattr(store.charrnn, "__file__", str(tmp_path / "charrnn" / "__init__.py"))
+    before = store._code.__wrapped__()
+    assert store._code.__wrapped__() == before
+    (tmp_path / "charrnn" / changed).write_text("changed")
+    assert store._code.__wrapped__() != before
 
 
 def test_a_changed_text_of_the_same_name_has_another_key(model, tmp_path):

@@ -32,8 +32,10 @@ from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.untrusted import parse_json, read_whole
 
-CODE = ("inspection", "model")
+CODE = ("*.py", "*.so")
+"""Whatever may shape findings: also what reads text and runs, and the compiled library."""
 DEFAULT_QUESTION = {"neuron": None, "top": 1, "kind": None, "steer": False, "ablation": "mean"}
+DEFAULT_QUESTION |= {"max_chars": None}
 MAX_BYTES = 50_000_000
 """Larger files are no findings of ours."""
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
@@ -131,9 +133,9 @@ def _path(key: str) -> Path:
 
 @cache
 def _code() -> bytes:
-    """Return a hash of the code that makes findings."""
+    """Return a hash of the package's code."""
     root = Path(charrnn.__file__).parent
-    files = sorted(path for name in CODE for path in (root / name).rglob("*.py"))
+    files = sorted(path for kind in CODE for path in root.rglob(kind))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
 
 
