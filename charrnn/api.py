@@ -269,22 +269,18 @@ class Run:
             raise RunError(f"the text of `{self.name}` cannot be found any more", "name the text to score")
         return own, evaluation.split_part(self.checkpoint.corpus, split)
 
-    def subject(
-        self, *, texts: Sequence[str] = (), encoding: str | None = None, hypotheses: Sequence[str] = ()
-    ) -> Subject:
-        """Return the network, its untrained twin and labelled text: what ``inspect_neurons`` inspects.
+    def subject(self, *, texts: Sequence[str] = (), **how: Any) -> Subject:
+        """Return the network, its untrained twins and labelled text: what ``inspect_neurons`` inspects.
 
         Args:
             texts: What to read; none means the run's held-out text.
-            encoding: That of ``texts``; None means that of the run's own text.
-            hypotheses: Names; none means all that suit the text.
+            how: ``encoding``, ``hypotheses`` and ``max_chars`` as ``make_subject`` takes them.
 
         Raises:
             InspectionError: A hypothesis is unknown, or there is too little text.
             RunError: The run's held-out text cannot be found any more.
         """
-        device = self.network.readout.weight.device
-        return make_subject(self.checkpoint, device, texts=texts, encoding=encoding, hypotheses=hypotheses)
+        return make_subject(self.checkpoint, self.network.readout.weight.device, texts=texts, **how)
 
     def inspect_neurons(
         self,

@@ -303,6 +303,8 @@ MODELS = cases(
     (["inspect", "gradients", "mine", "--precision", "bf16"], "computed in fp32 alone", "leave it out"),
     (["compress", "mine", "text.txt", "-o", "x", "--device", "cuda"], "on the processor", "--device cpu"),
     (["decompress", "mine", "x", "-o", "y", "--precision", "int8"], "whole numbers from fp32", "leave it"),
+    (["inspect", "neurons", "mine", "--max-chars", "0"], "`--max-chars` is `0`", None),
+    (["inspect", "neurons", "mine", "--max-chars", "much"], "`--max-chars` is `much`", None),
     (["runs", "show", "nosuch"], "there is no run `nosuch`", "charrnn runs list"),
     (["runs", "show", "cut-run"], "is damaged or no checkpoint", "copied whole"),
     (["corpora", "show", "nosuch"], "unknown corpus `nosuch`", "known: "),

@@ -28,6 +28,7 @@ MEASURES = Measures(
     r=0.81, r_low=0.74, r_high=0.86, prevalence=0.2, ap=0.9, f1=0.83, mcc=0.79, auc=0.97, threshold=0.1,
     mutual_information=0.43, num_effective=8_940.0, r_within_char=0.8, r_within_bigram=0.78, eta2=None,
     eta2_on_off=None, shape=None, r_shape=None, slope_per_char=None, latency_on=0, latency_off=1,
+    r_switch_on=0.66, r_switch_off=0.4,
 )  # fmt: skip
 COUNTS = replace(
     MEASURES, ap=None, f1=None, mcc=None, auc=None, threshold=None, eta2=0.4, eta2_on_off=0.1, shape="log",
@@ -61,8 +62,17 @@ ROWS = (
         r_partial=0.62,
         given=("bracket_depth", "in_if_condition"),
         forgetting=Forgetting(37.2, 0.1),
+        r_chosen=0.88,
+        r_position=0.77,
     ),
-    row("in_string", "used", -0.66, cause=Cause(ALONE), runners_up=(("L2.c7", -0.5), ("L1.c1", 0.31))),
+    row(
+        "in_string",
+        "used",
+        -0.66,
+        r_chosen=-0.73,
+        cause=Cause(ALONE),
+        runners_up=(("L2.c7", -0.5), ("L1.c1", 0.31)),
+    ),
     row(
         "column",
         "tracks",
@@ -77,8 +87,10 @@ ROWS = (
     row("in_url", "no valid null", q=None, p=None),
     row("is_space", "char detector", r_within_char=0.0),
     row("word_position", "untrained too", type="count", ap=None, measures=COUNTS, r_untrained=-0.8),
-    row("brace_depth", "not found", -0.06),
+    row("brace_depth", "not found", -0.06, q=0.41),
     Row("in_math", "binary", 0.0, prevalence=0.01),
+    row("in_if_condition", "not found", 0.2, r_chosen=-0.2, neuron="L2.c14"),
+    row("newline_run", "not found", 0.31, q=0.07, type="count"),
 )
 
 
@@ -102,10 +114,10 @@ CARD = Card(
 )
 FINDINGS = Findings(
     run="runs/demo", model="lstm 1×320", kind="c", text_kind="python", chars=374_519, documents=41,
-    pieces=128, split_by="documents", neurons_tested=320, hypotheses_tested=10, null_units=20,
+    pieces=128, split_by="documents", neurons_tested=320, hypotheses_tested=12, null_units=20,
     null_by="documents",
     float_error=1.2e-6, ablation="mean", from_training=0, rows=ROWS, cards=(CARD,),
-    twins=3,
+    twins=3, step_error=2.4e-7,
 )  # fmt: skip
 VIEWS = {
     "board": FINDINGS,

@@ -288,6 +288,16 @@ def test_inspect_neurons_on_other_text_with_chosen_hypotheses(folder):
     assert row["hypothesis"] == "column" and len(row["runners_up"]) == 2
 
 
+def test_inspect_neurons_reads_as_much_as_is_asked_for(folder, tmp_path):
+    (tmp_path / "long.txt").write_text(HARBOUR.read_text(encoding="utf-8") * 4, encoding="utf-8")
+    ask = ("inspect", "neurons", "small", "--text", tmp_path / "long.txt", "--hypothesis", "column", "--json")
+    how = ("--ablation", "none")
+    read = {n: json.loads(charrnn(*ask, *how, "--max-chars", n).stdout)["chars"] for n in (20_000, 60_000)}
+    assert 0.6 * 20_000 <= read[20_000] <= 20_000 < read[60_000] <= 60_000
+    places = json.loads(charrnn(*ask, "--like", "th", "--max-chars", 20_000).stdout)
+    assert places["chars"] == read[20_000]
+
+
 @pytest.mark.parametrize("command", ["neurons small --text", "gates small --text", "hypotheses"])
 def test_inspect_reads_other_encodings(folder, tmp_path, command):
     text = HARBOUR.read_text(encoding="utf-8").replace("a", "ä")

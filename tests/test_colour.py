@@ -84,6 +84,12 @@ def test_a_neurons_value_is_that_after_reading_the_character(cell, kind):
         np.testing.assert_allclose(values, np.tanh(seen) if kind == "c" else seen, atol=1e-5)
 
 
+def test_raw_is_what_a_c_neuron_is_the_tanh_of():
+    c, raw = (said(make_speaker(), 30, neuron=Neuron(2, kind, 4))[1] for kind in ("c", "raw"))
+    np.testing.assert_allclose(np.tanh(raw), c, atol=1e-6)
+    assert np.ptp(raw) > 0
+
+
 @pytest.mark.parametrize("neuron", [None, Neuron(1, "h", 0)])
 @pytest.mark.parametrize("stops", [(), ("a",), ("ab", "e"), ("a\n" * 9, "b" * 9)])
 def test_watching_changes_nothing_that_is_said(neuron, stops):
@@ -213,5 +219,5 @@ def test_json_has_a_value_for_every_character(folder, monkeypatch):
 @pytest.mark.parametrize("name", ["suprisal", "L9.c0", "L1.c8", "L1.z0"])
 def test_a_neuron_that_is_not_there_is_one_error_line(folder, monkeypatch, name):
     result = sample(folder, monkeypatch, f"--colour {name}", code=1)
-    assert f"`{name}`" in result.stderr and "hint: neurons here are L1.h0 … L1.o7" in result.stderr
+    assert f"`{name}`" in result.stderr and "hint: neurons here are L1.h0 … L1.raw7" in result.stderr
     assert not result.stdout

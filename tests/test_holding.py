@@ -61,8 +61,9 @@ def test_words_are_what_the_neuron_itself_does(word, value):
     assert asked == [Neuron(2, "c", 3)]
 
 
+LSTM = {"h": (-1, 1), "c": (-1, 1), "i": (0, 1), "f": (0, 1), "o": (0, 1), "g": (-1, 1), "raw": (-1e6, 1e6)}
 ENDS = {
-    "lstm": {"h": (-1, 1), "c": (-1, 1), "i": (0, 1), "f": (0, 1), "o": (0, 1), "g": (-1, 1)},
+    "lstm": LSTM,
     "gru": {"h": (-1, 1), "r": (0, 1), "z": (0, 1), "n": (-1, 1)},
     "elman": {"h": (-1, 1)},
     "elman_relu": {"h": (0, 1e6)},
@@ -70,7 +71,7 @@ ENDS = {
     "mingru": {"h": (0, 1e6), "z": (0, 1)},
     "minlstm": {"h": (0, 1e6), "i": (0, 1), "f": (0, 1)},
     "esn": {"h": (-1, 1)},
-    "compressor": {"h": (-1, 1), "c": (-1, 1), "i": (0, 1), "f": (0, 1), "o": (0, 1), "g": (-1, 1)},
+    "compressor": LSTM,
 }
 
 

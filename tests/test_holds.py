@@ -47,7 +47,8 @@ def slow_losses(network, ids, held):
             x = network.inputs(torch.tensor(symbol))
             for number, layer in enumerate(network.layers, start=1):
                 own = {
-                    kind: [h for h in held if (h.layer, h.kind) == (number, kind)] for kind in "hcsifgorzn"
+                    kind: [h for h in held if (h.layer, "c" if h.kind == "raw" else h.kind) == (number, kind)]
+                    for kind in "hcsifgorzn"
                 }
                 x = slow_step(network, layer, x, states[number - 1], own, row, t)
             if t >= 0:
@@ -96,7 +97,9 @@ def slow_step(network, layer, x, state, own, row, t):
 
 def kinds_of(cell):
     layer = CELLS[cell]
-    return dict.fromkeys((*layer.state_names, *layer.gate_names))
+    return dict.fromkeys(
+        (*layer.state_names, *layer.gate_names, *(["raw"] if "c" in layer.state_names else []))
+    )
 
 
 STACKED = [cell for cell in CELLS if cell != "compressor"]  # has tests of its own

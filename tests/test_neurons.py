@@ -18,6 +18,7 @@ from planting import (
     PLANTS,
     QUOTE,
     SPACE,
+    VOWEL,
     Plant,
     cut,
     document,
@@ -41,7 +42,7 @@ from charrnn.inspection.findings import Row
 from charrnn.inspection.names import Neuron, parse_neuron
 from charrnn.inspection.neurons import Question
 from charrnn.inspection.pieces import GAP_CHARS, WARM_UP_CHARS
-from charrnn.inspection.verdicts import verdict
+from charrnn.inspection.verdicts import judged, verdict
 from charrnn.rendering.neurons import print_findings
 
 
@@ -304,6 +305,9 @@ GOOD = Row(
         ({"r_within_char": -0.5}, "char detector"),
         ({"r_untrained": 0.51, "r_within_char": 0.0}, "untrained too"),
         ({"q": 0.2, "r_untrained": 0.9}, "not found"),
+        ({"r_position": 0.31}, "tracks"),
+        ({"r_position": 0.29}, "not found"),
+        ({"r_position": -0.5}, "not found"),
         ({"q": None, "r_untrained": 0.9}, "no valid null"),
     ],
 )
@@ -311,6 +315,16 @@ def test_verdicts(changes, expected):
     row = replace(GOOD, **changes)
     assert verdict(row, lookahead=False) == expected
     assert verdict(row, lookahead=True) == ("found" if expected == "tracks" else expected)
+
+
+def test_controls_do_not_loosen_the_correction_of_the_others():
+    asked = [QUOTE, COLUMN, SPACE, VOWEL, hypotheses.get("is_upper"), hypotheses.get("document_position")]
+    p = (0.03, 0.9, 0.001, 0.001, 0.001, 0.5)
+    rows = judged([replace(GOOD, hypothesis=h.name, p=own) for h, own in zip(asked, p, strict=True)], asked)
+    q = {row.hypothesis: row.q for row in rows}
+    assert q["in_quote"] == pytest.approx(stats.false_discovery_control([0.03, 0.9])[0])  # .06; of all: .045
+    assert q["is_space"] == pytest.approx(stats.false_discovery_control([0.001, 0.001, 0.001, 0.5])[0])
+    assert {row.hypothesis: row.verdict for row in rows}["in_quote"] == "not found"
 
 
 # spelling
@@ -366,6 +380,16 @@ def test_a_named_neuron_has_the_figures_of_the_board(corpus):
     row = by_name(find_neurons(subject))["in_quote"]
     assert card.row.hypothesis == "in_quote"
     assert (card.row.r, card.row.ap, card.row.r_untrained) == (row.r, row.ap, row.r_untrained)
+
+
+def test_a_named_neuron_is_corrected_for_all_hypotheses(corpus, monkeypatch):
+    monkeypatch.setattr(neurons, "swap_null", lambda a, y, chosen: [0.02, *[0.9] * (len(chosen) - 1)])
+    subject = make_subject(corpus, planted(3, in_quote=1))
+    (card,) = find_neurons(subject, neuron=Neuron(1, "c", 2)).cards
+    row = by_name(find_neurons(subject))["in_quote"]
+    assert (card.row.hypothesis, card.row.neuron) == ("in_quote", row.neuron)
+    assert card.row.q == row.q == pytest.approx(0.06)
+    assert card.row.verdict == row.verdict == "not found"
 
 
 def test_a_named_neuron_that_never_changes_can_be_shown(corpus):

@@ -152,9 +152,11 @@ def test_c_is_recorded_as_its_tanh():
         for parameter in layer.parameters():
             parameter.zero_()
         layer.bias_ih_l0.copy_(torch.tensor([50.0, 50.0, 50.0, 0.0]).repeat_interleave(HIDDEN))
-    (values,) = recorded(network, [piece("abc")], [Neuron(1, "c", 0), Neuron(1, "h", 0)])
-    counted = np.tanh([2, 3, 4])  # the boundary before the piece counts as well
-    np.testing.assert_allclose(values, np.stack([counted, counted / 2], axis=1), atol=1e-6)
+    neurons = [Neuron(1, kind, 0) for kind in ("c", "h", "raw")]
+    (values,) = recorded(network, [piece("abc")], neurons)
+    counted = np.array([2, 3, 4])  # the boundary before the piece counts as well
+    expected = np.stack([np.tanh(counted), np.tanh(counted) / 2, counted], axis=1)
+    np.testing.assert_allclose(values, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -225,6 +227,77 @@ def test_a_gru_whose_gates_are_exchanged_is_noticed(monkeypatch):
     monkeypatch.setattr(gru.GRU, "_gates", lambda *parts: [right(*parts)[k] for k in (1, 0, 2)])
     with pytest.raises(InspectionError, match="misses the forward pass"):
         recorded(make_network("gru"), random_pieces(30), [Neuron(1, "h", 0)])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda trace: {"i": trace["f"], "f": trace["i"]},
+        lambda trace: {"o": trace["o"] * 1.01},
+        lambda trace: {"c": trace["c"] + 0.01},
+    ],
+)
+def test_gates_and_states_that_do_not_fit_the_outputs_are_noticed(monkeypatch, wrong):
+    right = Network.trace
+
+    def spoilt(self, *arguments, **how):
+        traces, after = right(self, *arguments, **how)
+        return [trace | wrong(trace) for trace in traces], after
+
+    monkeypatch.setattr(Network, "trace", spoilt)
+    with pytest.raises(InspectionError, match="gates miss"):
+        recorded(make_network("lstm"), random_pieces(30), [Neuron(1, "h", 0)])
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", KINDS)
+def test_gates_and_states_make_the_outputs_to_one_in_a_hundred_thousand(cell, layers):
+    network = make_network(cell, layers)
+    recorder = Recorder(network, TABLE, all_neurons(network, "h"))
+    raw_values(recorder, random_pieces(120, 80))
+    assert recorder.step_error <= 1e-5
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_error_of_a_step_is_that_of_the_equations(cell):
+    """They are written down here once more, in double precision, and go on from what was recorded."""
+    network = make_network(cell)
+    names = list(KINDS[cell])
+    (part,) = random_pieces(50)
+    window = torch.from_numpy(TABLE[part.places])[None]
+    (trace,), _ = network.trace(window, network.initial_state(1))
+    values = {name: trace[name][:, 0].double() for name in names}
+    before = {
+        name: torch.cat([torch.zeros(1, HIDDEN), values[name][:-1]]) for name in ("h", "c") if name in values
+    }
+    layer, errors = copy.deepcopy(network.layers[0]).double(), []
+    inputs = torch.nn.functional.one_hot(window[0], 10).double()
+    for t in range(50):
+        gates = GATES[cell](layer, inputs[t], (before["h"][t],))
+        errors += [(gates[name] - values[name][t]).abs().max() for name in gates]
+    if cell == "lstm":
+        errors.append((values["f"] * before["c"] + values["i"] * values["g"] - values["c"]).abs().max())
+        errors.append((values["o"] * values["c"].tanh() - values["h"]).abs().max())
+    else:
+        errors.append((values["n"] + values["z"] * (before["h"] - values["n"]) - values["h"]).abs().max())
+    error = network.step_error(window, network.initial_state(1), [trace])
+    assert max(float(e.detach()) for e in errors) < 1e-6 and error < 1e-6
+    trace["h"][20] += 0.25  # also what the next step begins with
+    assert network.step_error(window, network.initial_state(1), [trace]) >= 0.2
+
+
+def test_steps_are_as_defined_where_cell_states_run_into_the_hundreds():
+    """Rounding adds up in the outputs of a window; in a single step it does not."""
+    network = make_network("lstm", 2)
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.weight_hh_l0.mul_(4)
+            layer.bias_ih_l0[: 2 * HIDDEN] = 20.0
+    recorder = Recorder(network, TABLE, all_neurons(network, "c"))
+    text = torch.from_numpy(TABLE[random_pieces(900)[0].places])[None]
+    assert network.trace(text, network.initial_state(1))[0][0]["c"].abs().max() > 200
+    raw_values(recorder, random_pieces(900, 4_000))
+    assert recorder.step_error <= 1e-5
 
 
 def test_weights_that_are_no_numbers_are_noticed():

@@ -15,6 +15,7 @@ VERDICTS += ("untrained too", "not found")
 """From the strongest to none at all."""
 NAMED = VERDICTS[:6]
 """Verdicts under which a neuron is shown by name."""
+SHRINKAGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Row:
         r_partial: Correlation at equal values of up to three other hypotheses; None where none is related.
         given: Those others.
         forgetting: How the neuron forgets a wrong past; None where that was not measured.
+        r_position: What is left of r without what the position in the document says of both, at the places
+            whose labels are swapped; None unless these are blocks.
     """
 
     hypothesis: str
@@ -66,11 +69,17 @@ class Row:
     r_partial: float | None = None
     given: tuple[str, ...] = ()
     forgetting: Forgetting | None = None
+    r_position: float | None = None
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether r differs by more than .05 from what the half that chose said."""
+        return self.r is not None and abs(self.r - self.r_chosen) > SHRINKAGE
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what was not measured is null."""
         keys = ("hypothesis", "type", "neuron", "r", "r_chosen", "ap", "prevalence", "r_within_char")
-        keys += ("r_untrained", "p", "q", "verdict", "r_partial")
+        keys += ("r_untrained", "p", "q", "verdict", "r_partial", "r_position")
         data = {key: getattr(self, key) for key in keys} | {"given": list(self.given)}
         data["runners_up"] = [{"neuron": name, "r": r} for name, r in self.runners_up]
         data["same_as"] = [{"hypothesis": name, "r": r} for name, r in self.same_as]
@@ -202,6 +211,8 @@ class Findings:
         steer: Whether it was asked to be held while the model writes: its texts are shown then.
         twins: Untrained networks that were compared with.
         counters: What named neurons do along what they count.
+        step_error: Largest difference of a single step: gates, c and h beside what the definition makes of
+            the recorded state before; relative beyond ±1.
     """
 
     run: str
@@ -225,6 +236,7 @@ class Findings:
     steer: bool = False
     twins: int = 1
     counters: tuple[CounterCurve, ...] = ()
+    step_error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

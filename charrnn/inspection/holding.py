@@ -15,6 +15,7 @@ from charrnn.model.network import Network
 WORDS = {"p05": lambda a: np.quantile(a, 0.05), "p95": lambda a: np.quantile(a, 0.95), "mean": np.mean}
 RANGES = {
     "c": (-1, 1),
+    "raw": (-1e6, 1e6),
     "i": (0, 1),
     "f": (0, 1),
     "o": (0, 1),
@@ -29,9 +30,10 @@ Activations = Callable[[Neuron], np.ndarray]
 
 
 def neuron_kinds(network: Network) -> tuple[str, ...]:
-    """Return the kinds of neurons of a network: parts of the state, then gates."""
+    """Return the kinds of neurons of a network: parts of the state, gates, and c without its tanh."""
     layer = network.layers[0]
-    return tuple(dict.fromkeys((*layer.state_names, *layer.gate_names)))
+    raw = ("raw",) if "c" in layer.state_names else ()
+    return tuple(dict.fromkeys((*layer.state_names, *layer.gate_names, *raw)))
 
 
 def check_kind(network: Network, kind: str | None) -> None:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from charrnn.errors import InspectionError
 
-_SPELLING = re.compile(r"L(\d{1,4})\.([a-z])(\d{1,7})")
+_SPELLING = re.compile(r"L(\d{1,4})\.([a-z]+)(\d{1,7})")
 
 
 @dataclass(frozen=True, order=True)
 class Neuron:
-    """One recorded quantity: layer (from 1), kind (``h``, ``c`` or a gate), index (from 0)."""
+    """One recorded quantity: layer (from 1), kind (``h``, ``c``, a gate or ``raw``), index (from 0).
+
+    A c neuron is seen through its tanh, as the cell's output is; ``raw`` is c itself, which has no bound.
+    """
 
     layer: int
     kind: str
@@ -20,6 +23,11 @@ class Neuron:
 
     def __str__(self) -> str:
         return f"L{self.layer}.{self.kind}{self.index}"
+
+    @property
+    def traced(self) -> str:
+        """Return what the cell calls it."""
+        return "c" if self.kind == "raw" else self.kind
 
 
 def parse_neuron(text: str, kinds: tuple[str, ...], num_layers: int, hidden_size: int) -> Neuron:

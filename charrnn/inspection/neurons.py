@@ -21,6 +21,7 @@ from charrnn.inspection.forgetting import forgetting
 from charrnn.inspection.hypotheses.trial import why_not_testable
 from charrnn.inspection.names import Neuron
 from charrnn.inspection.null import swap_null
+from charrnn.inspection.position import left_of_r, positions, without_position
 from charrnn.inspection.record import Recorder, all_neurons
 from charrnn.inspection.report import read_report
 from charrnn.inspection.scores import pearson
@@ -119,18 +120,23 @@ class _Inspection:
         return place, max(self.testable, key=lambda i: abs(self.choice.r[place, i]))
 
     def _rows(self) -> list[Row]:
-        p = self._null({i: best[0] for i, best in self.chosen.items() if best})
-        rows = [self._row(i, best, p.get(i)) for i, best in self.chosen.items()]
+        null = self._null({i: best[0] for i, best in self.chosen.items() if best})
+        rows = [self._row(i, best, *null.get(i, (None, None))) for i, best in self.chosen.items()]
         return judged(rows, self.subject.hypotheses)
 
-    def _null(self, chosen: dict[int, int]) -> dict[int, float | None]:
-        if not chosen or not self.report.units.valid:
-            return dict.fromkeys(chosen)
-        columns = list(chosen)
-        labels = self.report.units.labels(self.report.pieces)[..., columns]
-        return dict(zip(columns, swap_null(self.report.sample, labels, list(chosen.values())), strict=True))
+    def _null(self, chosen: dict[int, int]) -> dict[int, tuple[float | None, float | None]]:
+        """Return p by hypothesis, and what is left of r without the position where blocks are swapped."""
+        units, values, neurons = self.report.units, self.report.sample, list(chosen.values())
+        if not chosen or not units.valid:
+            return dict.fromkeys(chosen, (None, None))
+        labels, r = units.labels(self.report.pieces)[..., list(chosen)], [None] * len(chosen)
+        if units.by == "blocks":
+            before = values, labels
+            values, labels = without_position(*before, positions(units, self.report.pieces))
+            r = left_of_r(before, (values, labels), neurons)
+        return dict(zip(chosen, zip(swap_null(values, labels, neurons), r, strict=True), strict=True))
 
-    def _row(self, index: int, best: list[int], p: float | None) -> Row:
+    def _row(self, index: int, best: list[int], p: float | None, r_position: float | None) -> Row:
         hypothesis, own = self.subject.hypotheses[index], self.testable.index(index)
         same = tuple((self._name(i), float(self.related[own, i])) for i in same_as(self.related, own))
         row = Row(hypothesis.name, hypothesis.type, self.untrained[index].r, p=p, same_as=same)
@@ -145,6 +151,7 @@ class _Inspection:
             r_chosen=float(self.choice.r[best[0], index]),
             ap=measured.ap,
             prevalence=measured.prevalence,
+            r_position=r_position,
             r_within_char=measured.r_within_char,
             measures=measured,
             r_partial=None if rest is None else rest[0],
@@ -168,8 +175,10 @@ class _Inspection:
         if self.choice.r[place, best] == 0:
             message = f"`{self.question.neuron}` never changes on this text"
             raise InspectionError(message, self._alive())
-        row = self._row(best, [place], self._null({best: place})[best])
-        return judged([row], self.subject.hypotheses)[0]
+        row = self._row(best, [place], *self._null({best: place})[best])
+        # in the place of its hypothesis's best neuron, so that q is corrected as on the board
+        board = [row if other.hypothesis == row.hypothesis else other for other in rows]
+        return next(r for r in judged(board, self.subject.hypotheses) if r.hypothesis == row.hypothesis)
 
     def _alive(self) -> str:
         """Return a hint that names a neuron which changes."""
@@ -307,6 +316,7 @@ class _Inspection:
             null_units=len(units) if units.valid else None,
             null_by=units.by,
             float_error=self.report.float_error,
+            step_error=self.report.step_error,
             ablation=self.question.ablation,
             from_training=subject.from_training,
             rows=tuple(rows),

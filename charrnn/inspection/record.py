@@ -76,8 +76,10 @@ class Recorder:
         self.device = network.readout.weight.device
         self.largest_error = 0.0
         """Largest difference so far between the recorded outputs and the definition's, or the fast path's."""
+        self.step_error = 0.0
+        """The same of one step: gates, c and h beside what the definition makes of the state before."""
         self._groups = _groups(self.neurons)
-        self._kinds = {"h", *(kind for _, kind, _ in self._groups)}
+        self._kinds = {"h", *(neuron.traced for neuron in self.neurons)}
 
     def read(self, pieces: Sequence[Piece]) -> Iterator[Recorded]:
         """Yield the activations of all pieces, window by window.
@@ -115,28 +117,37 @@ class Recorder:
     ) -> tuple[list[torch.Tensor], NetworkState]:
         """Read a window, (B, T); return the activations, some neurons each, and the state after it."""
         with arithmetic(window.device, "fp32"):
-            traces, after = self.network.trace(window, state, self._kinds, **inside)
+            traces, after = self.network.trace(window, state, None if checked else self._kinds, **inside)
             if checked:
-                self._check(self.network.join([trace["h"] for trace in traces]), state, window)
+                self._check(traces, state, window)
         return self._parts(traces), after
 
     def _parts(self, traces: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
         parts = []
         for layer, kind, index in self._groups:
-            part = traces[layer - 1][kind][..., index]
+            part = traces[layer - 1][Neuron(layer, kind, 0).traced][..., index]
             parts.append(torch.tanh(part) if kind == "c" else part)
         return parts or [traces[0]["h"][..., :0]]
 
-    def _check(self, outputs: torch.Tensor, state: NetworkState, window: torch.Tensor) -> None:
-        """Compare some of the outputs, (T, B, H), with those of the definition and of the fast path."""
+    def _check(
+        self, traces: list[dict[str, torch.Tensor]], state: NetworkState, window: torch.Tensor
+    ) -> None:
+        """Compare some rows with the definition, by windows and by steps, and with the fast path."""
         state = tuple(tuple(part[:CHECKED_ROWS] for part in layer) for layer in state)
-        outputs = outputs[:, :CHECKED_ROWS]
+        traces = [{kind: part[:, :CHECKED_ROWS] for kind, part in trace.items()} for trace in traces]
+        window = window[:CHECKED_ROWS]
+        outputs = self.network.join([trace["h"] for trace in traces])
         size = float(outputs.abs().max())
         for path in (self.network.reference_hidden, self.network.hidden):
-            error = float((path(window[:CHECKED_ROWS], state)[0] - outputs).abs().max())
+            error = float((path(window, state)[0] - outputs).abs().max())
             if not error <= MAX_ERROR * max(1.0, size):  # NaN too
                 raise InspectionError(f"what is recorded misses the forward pass by {error:.1g}")
             self.largest_error = max(self.largest_error, error)
+        if self.network.stacked:  # else the trace is made by the definition
+            error = self.network.step_error(window, state, traces)
+            if not error <= MAX_ERROR:
+                raise InspectionError(f"the recorded gates miss the recorded states by {error:.1g}")
+            self.step_error = max(self.step_error, error)
 
 
 def _groups(neurons: list[Neuron]) -> list[tuple[int, str, list[int] | slice]]:

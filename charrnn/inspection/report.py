@@ -46,6 +46,7 @@ class Report:
         units: What is swapped for the null.
         sample: Activations of all neurons at the units' positions, (U, P, N).
         float_error: Largest difference between the recorded outputs and those of the cell's definition.
+        step_error: The same of a single step, of gates and states.
     """
 
     pieces: list[Piece]
@@ -55,6 +56,7 @@ class Report:
     units: Units
     sample: torch.Tensor
     float_error: float
+    step_error: float
 
 
 def read_report(
@@ -102,6 +104,7 @@ def read_report(
         units=units,
         sample=sample.view(*units.pieces.shape, len(choice.neurons)),
         float_error=max(recorder.largest_error, shown.largest_error),
+        step_error=max(recorder.step_error, shown.step_error),
     )
 
 

@@ -68,7 +68,7 @@ def make_subject(
     texts: Sequence[str] = (),
     encoding: str | None = None,
     hypotheses: Sequence[str] = (),
-    max_chars: int = MAX_CHARS,
+    max_chars: int | None = None,
 ) -> Subject:
     """Return what is inspected: the network, its twins, and labelled text.
 
@@ -78,13 +78,14 @@ def make_subject(
         texts: Files, folders, globs or corpus names; none means the run's held-out text, val and test.
         encoding: That of ``texts``; None means that of the run's own text.
         hypotheses: Names, or anything else that ``resolve`` takes; none means all that suit the kind of text.
-        max_chars: Characters read at most, evenly from the whole.
+        max_chars: Characters read at most, evenly from the whole; None means 400,000.
 
     Raises:
         InspectionError: A hypothesis is unknown, or there is too little text.
         RunError: The run's held-out text cannot be found any more.
     """
-    corpus, parts, sample, from_training = _text(checkpoint, texts, encoding)
+    max_chars = MAX_CHARS if max_chars is None else max_chars
+    corpus, parts, sample, from_training = _text(checkpoint, texts, encoding, max_chars)
     profile = profile_text(sample)
     asked = resolve_all(hypotheses, sample, profile) or for_kind(profile.kind)
     pieces = cut_pieces(corpus, parts, asked, profile, max_chars)
@@ -109,7 +110,7 @@ def make_subject(
 
 
 def _text(
-    checkpoint: Checkpoint, texts: Sequence[str], encoding: str | None
+    checkpoint: Checkpoint, texts: Sequence[str], encoding: str | None, max_chars: int
 ) -> tuple[Corpus, list[tuple[int, int]], str, int]:
     """Return the corpus, the parts to inspect, a sample for the profile, and how much was trained on.
 
@@ -122,7 +123,7 @@ def _text(
     own = find_corpus(checkpoint)
     seen = checkpoint.corpus.get("seen")
     if own is None and not texts and seen is not None:
-        texts = [str(path) for path in stdlib_without(seen, MAX_CHARS)]
+        texts = [str(path) for path in stdlib_without(seen, max_chars)]
     if texts:
         corpus = open_corpus(find_sources(texts), checkpoint.config.text.of(encoding))
         return corpus, [(0, len(corpus.places))], corpus.text(0, PROFILE_CHARS), 0

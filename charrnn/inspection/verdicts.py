@@ -16,15 +16,18 @@ GAIN = 0.10
 
 
 def judged(rows: Sequence[Row], hypotheses: Sequence[Hypothesis]) -> list[Row]:
-    """Correct p for the number of hypotheses, pronounce verdicts, and put the best first."""
-    lookahead = {h.name: h.lookahead for h in hypotheses}
-    tested = [i for i, row in enumerate(rows) if row.p is not None]
-    q = dict.fromkeys(range(len(rows)))
-    if tested:
-        p = np.array([rows[i].p for i in tested])
-        q |= {i: float(value) for i, value in zip(tested, benjamini_hochberg(p), strict=True)}
-    rows = [replace(row, q=q[i]) for i, row in enumerate(rows)]
-    return in_order([replace(row, verdict=verdict(row, lookahead[row.hypothesis])) for row in rows])
+    """Correct p for the number of hypotheses, pronounce verdicts, and put the best first.
+
+    Controls are trivially true and would loosen q for all others: they are a family of their own.
+    """
+    known = {h.name: h for h in hypotheses}
+    q: dict[str, float] = {}
+    for control in (False, True):
+        family = [r for r in rows if r.p is not None and known[r.hypothesis].control == control]
+        corrected = benjamini_hochberg(np.array([row.p for row in family])).tolist()
+        q |= zip((row.hypothesis for row in family), corrected, strict=True)
+    rows = [replace(row, q=q.get(row.hypothesis)) for row in rows]
+    return in_order([replace(row, verdict=verdict(row, known[row.hypothesis].lookahead)) for row in rows])
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
@@ -40,11 +43,18 @@ def verdict(row: Row, lookahead: bool) -> str:
         return "no valid null"
     if row.q > Q or np.sign(row.r) != np.sign(row.r_chosen):
         return "not found"
+    if row.r_position is not None and not _is_left(row.r, row.r_position):
+        return "not found"
     if abs(row.r) - abs(row.r_untrained) < GAIN:
         return "untrained too"
-    if abs(row.r_within_char) < abs(row.r) / 2 or row.r * row.r_within_char < 0:
+    if not _is_left(row.r, row.r_within_char):
         return "char detector"
     return "found" if lookahead else "tracks"
+
+
+def _is_left(r: float, rest: float) -> bool:
+    """Return whether at least half of r is left where something else is held equal."""
+    return abs(rest) >= abs(r) / 2 and r * rest >= 0
 
 
 def with_cause(row: Row) -> Row:

@@ -37,9 +37,9 @@ class Watch:
         return lambda kind, values: self._look(kind, held(kind, values))
 
     def _look(self, kind: str, values: Tensor) -> Tensor:
-        if kind == self._neuron.kind:
+        if kind == self._neuron.traced:
             value = float(values[0, self._neuron.index])
-            self.value = math.tanh(value) if kind == "c" else value
+            self.value = math.tanh(value) if self._neuron.kind == "c" else value
         return values
 
 

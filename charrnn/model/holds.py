@@ -28,7 +28,7 @@ class Held:
 
     Args:
         layer: From 1.
-        kind: ``h``, ``c`` or a gate.
+        kind: ``h``, ``c``, ``raw`` (c itself) or a gate.
         index: In its layer, from 0.
         value: As painted, ``tanh(c)`` for a c neuron, the value itself for h and gates; one number, or one
             for every row and timestep, (R, T).
@@ -38,6 +38,11 @@ class Held:
     kind: str
     index: int
     value: float | Tensor
+
+    @property
+    def site(self) -> str:
+        """Return the quantity of the cell that is kept."""
+        return "c" if self.kind == "raw" else self.kind
 
     def inner(self, like: Tensor) -> Tensor:
         """Return the value in the units of the network's own arithmetic."""
@@ -60,7 +65,7 @@ def hold_copies(copies: Sequence[Sequence[Held]], network: Network, num_rows: in
 
 
 def _same(held: Sequence[Held], like: Tensor) -> Hold:
-    own = [(one.kind, one.index, one.inner(like)) for one in held]
+    own = [(one.site, one.index, one.inner(like)) for one in held]
 
     def hold(kind: str, values: Tensor) -> Tensor:
         for of, index, value in own:
@@ -77,13 +82,13 @@ class _Block:
     def __init__(self, copies: Sequence[Sequence[Held]], layer: int, like: Tensor, num_rows: int) -> None:
         self.t = -1  # the boundary is read before the first symbol
         self._own: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        kinds = dict.fromkeys(one.kind for held in copies for one in held if one.layer == layer)
+        kinds = dict.fromkeys(one.site for held in copies for one in held if one.layer == layer)
         for kind in kinds:
             own = [
                 (k, one)
                 for k, held in enumerate(copies)
                 for one in held
-                if (one.layer, one.kind) == (layer, kind)
+                if (one.layer, one.site) == (layer, kind)
             ]
             copy = torch.tensor([k for k, _ in own], device=like.device)
             index = torch.tensor([one.index for _, one in own], device=like.device)

@@ -198,6 +198,31 @@ class Network(nn.Module):
             after.append(layer_after)
         return traces, tuple(after)
 
+    @torch.no_grad()
+    def step_error(self, ids: Tensor, state: NetworkState, traces: Sequence[dict[str, Tensor]]) -> float:
+        """Return by how much the worst step of a trace misses the definition.
+
+        Every step goes on from the recorded state before it, so errors do not add up: gates are compared with
+        those of that state, c with what the recorded gates make of it, h with what they make of the recorded
+        c. Differences are relative where a value lies beyond ±1.
+
+        Args:
+            ids: (B, T) int64.
+            state: The state before the first timestep.
+            traces: Everything that ``trace`` returns of each layer.
+        """
+        keep = (ids.t() != BOUNDARY).unsqueeze(2)
+        inputs, errors = self.inputs(ids.t()), []
+        for layer, first, trace in zip(self.layers, state, traces, strict=True):
+            names = layer.state_names
+            before = [
+                torch.cat([part.unsqueeze(0), trace[name][:-1]]) * keep
+                for name, part in zip(names, first, strict=True)
+            ]
+            errors += _step_errors(layer, inputs, before, trace)
+            inputs = trace["h"]
+        return float(torch.stack(errors).max())
+
     def _window(
         self, ids: Tensor, state: NetworkState, path: Path | None = None, inside: bool | None = None
     ) -> tuple[_NativeWindow | _TorchWindow | StackWindow, NetworkState]:
@@ -269,6 +294,21 @@ class Network(nn.Module):
             return values
         like = values[:1] if self.config.dropout_kind == "variational" else values
         return values * bernoulli(like, keep, noise).div_(keep)
+
+
+def _step_errors(
+    layer: RecurrentLayer, inputs: Tensor, before: Sequence[Tensor], trace: dict[str, Tensor]
+) -> list[Tensor]:
+    """Return the largest error of every recorded quantity of a layer."""
+    errors = []
+
+    def compare(kind: str, values: Tensor) -> Tensor:
+        recorded = trace[kind].flatten(0, 1)
+        errors.append(((values - recorded).abs() / recorded.abs().clamp(min=1)).max())
+        return recorded
+
+    layer.step(layer.gate_input(inputs).flatten(0, 1), tuple(part.flatten(0, 1) for part in before), compare)
+    return errors
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,9 @@ def card_parts(card: Card, view: View, *, whole: bool) -> Iterator[RenderableTyp
     if card.row.r_partial is not None:
         given = ", ".join(card.row.given)
         yield Text(f"at equal values of {given}: r {signed(card.row.r_partial)}", style="dim")
+    if card.row.r_position is not None:
+        rest = f"without what the position in the document says of both: r {signed(card.row.r_position)}"
+        yield Text(rest, style="dim")
     for excerpt in card.excerpts if whole else _short(card):
         bold = "bold" if excerpt.why.startswith("fails") else ""
         yield Text.assemble((WHY[excerpt.why], bold), (f"   {one_line(excerpt.source)}", "dim"))
@@ -75,6 +78,8 @@ def _head(card: Card, view: View) -> Text:
     head = Text.assemble((card.neuron, "bold"), f"   {row.hypothesis}   r {signed(row.r)}")
     if row.measures is not None and row.measures.r_low is not None:
         head.append(f" ({signed(row.measures.r_low)} … {signed(row.measures.r_high)})", style="dim")
+    if row.shrinks:
+        head.append(f" · {signed(row.r_chosen)} on the half that chose")
     head.append(f" · untrained {signed(row.r_untrained)}")
     head.append(f" · on {signed(card.mean_on)}, off {signed(card.mean_off)} on average")
     return head
@@ -124,8 +129,15 @@ def _measured(row: Row, measures: Measures) -> Iterator[str]:
     yield f"within char {signed(measures.r_within_char)}, bigram {signed(measures.r_within_bigram)}"
     if row.q is not None:
         yield f"q {unsigned(row.q, 3)}"
-    switches = [("on", measures.latency_on), ("off", measures.latency_off)]
-    known = [f"{lag} after {name}" for name, lag in switches if lag is not None]
+    switches = [
+        ("on", measures.latency_on, measures.r_switch_on),
+        ("off", measures.latency_off, measures.r_switch_off),
+    ]
+    known = [
+        f"{lag} after {name}{'' if r is None else f' (r {signed(r)})'}"
+        for name, lag, r in switches
+        if lag is not None
+    ]
     if known:
         yield f"answers {', '.join(known)} (characters)"
     if row.forgetting is not None:

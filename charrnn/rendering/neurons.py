@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from shlex import quote
 
@@ -33,6 +34,8 @@ MARKS = {
     "untrained too": ("·", "dim"),
     "not found": ("·", "dim"),
 }
+SHRUNK = "*"
+"""Before an r that differs from that on the half that chose."""
 MEANING = {
     "drives": "used, and held while sampling it moves the hypothesis more than 20 controls do",
     "used": "tracks, and holding it hurts where the hypothesis is on, more than 20 matched controls",
@@ -41,7 +44,7 @@ MEANING = {
     "found": "as tracks, for a hypothesis that looks ahead",
     "char detector": "less than half of r is left among equal current characters",
     "untrained too": "an untrained twin comes within .10",
-    "not found": "swapped labels do as well",
+    "not found": "swapped labels do as well, or the place in the text, or the halves differ in sign",
     "no valid null": "too little text to know what chance would give",
 }
 
@@ -64,6 +67,10 @@ def _parts(findings: Findings, view: View) -> Iterator[RenderableType]:
         )
     if findings.asked is None:
         yield board([row for row in findings.rows if row.verdict != "not found"], view.width)
+        lacking = [row for row in findings.rows if row.verdict == "not found"]
+        if lacking:
+            yield Text(f"not found, {len(lacking)} of {len(findings.rows)}: the best neuron, its r and q")
+            yield candidates(lacking, view.width)
         yield Text(_footer(findings), style="dim")
     if not findings.cards:
         return
@@ -81,7 +88,7 @@ def _method(findings: Findings) -> str:
     half = {"documents": "half of the documents", "blocks": "every other block"}[findings.split_by]
     approximate = ", approximate as they come from few documents" if findings.null_by == "blocks" else ""
     null = (
-        "no valid null: fewer than 20 blocks of 2,000 characters report"
+        "no valid null: fewer than 20 blocks of 1,000 characters report"
         if findings.null_units is None
         else f"null: 999 swaps of the labels of {findings.null_units} {findings.null_by}{approximate}"
     )
@@ -95,21 +102,25 @@ def _method(findings: Findings) -> str:
 def _footer(findings: Findings) -> str:
     named = {row.neuron for row in findings.rows if row.verdict in FOUND}
     free = findings.neurons_tested - len(named)
-    seen = dict.fromkeys(row.verdict for row in findings.rows)
-    lines = [f"{MARKS[name][0]} {name}: {MEANING[name]}" for name in seen]
-    if "not found" in seen:
-        lines[-1] += ": " + ", ".join(r.hypothesis for r in findings.rows if r.verdict == "not found")
+    seen = Counter(row.verdict for row in findings.rows)
+    lines = [f"{MARKS[name][0]} {count} {name}: {MEANING[name]}" for name, count in seen.items()]
+    shrunk = [row for row in findings.rows if row.shrinks and row.verdict != "not found"]
+    if shrunk:
+        chosen = ", ".join(f"{row.hypothesis} {signed(row.r_chosen)}" for row in shrunk)
+        lines.append(f"{SHRUNK} r differs by more than .05 from that on the half that chose: {chosen}")
     others = f" or of {findings.twins - 1} others like it" if findings.twins > 1 else ""
     lines.append(f"twin: the best neuron of the same network before training{others}, chosen alike")
     lines.append(f"{free:,} of {findings.neurons_tested:,} neurons have no label")
-    lines.append(f"values after reading the character; outputs as defined to {findings.float_error:.0e}")
+    step = "" if findings.step_error is None else f"gates, c and h as defined to {findings.step_error:.0e}; "
+    lines.append(f"values after reading; {step}outputs of 50 characters to {findings.float_error:.0e}")
     if any(row.cause for row in findings.rows):
         lines.append(_ablation(findings))
     return "\n".join(lines)
 
 
 def _ablation(findings: Findings) -> str:
-    site = {"c": "c, before h = o tanh(c)"}.get(findings.kind, findings.kind)
+    c = "c, before h = o tanh(c)"
+    site = {"c": c, "raw": c}.get(findings.kind, findings.kind)
     controls = sorted(v for row in findings.rows if row.cause for v in row.cause.alone.controls_on)
     low, high = np.quantile(controls, (0.025, 0.975))
     return (
@@ -132,6 +143,26 @@ def board(rows: Sequence[Row], width: int) -> Table:
     for cells in lines:
         table.add_row(*(cells[i] for i in kept))
     return table
+
+
+def candidates(rows: Sequence[Row], width: int) -> Table:
+    """Return hypotheses that were not found, each with its best neuron, r and q, side by side."""
+    lines = [_candidate(row) for row in rows]
+    need = sum(max(cell.cell_len for cell in column) + 2 for column in zip(*lines, strict=True))
+    height = -(-len(lines) // max(1, (width + 2) // need))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for number in range(0, len(lines), height):
+        for place in range(len(lines[number])):
+            table.add_column(justify="left" if place < 2 else "right", no_wrap=True)
+    for first in range(height):
+        table.add_row(*(cell for line in lines[first::height] for cell in line))
+    return table
+
+
+def _candidate(row: Row) -> tuple[Text, ...]:
+    r = "–" if row.r is None else signed(row.r)
+    q = "–" if row.q is None else unsigned(row.q)
+    return tuple(Text(text, style="dim") for text in (row.hypothesis, row.neuron or "–", r, q))
 
 
 def _runners_up(row: Row) -> Iterator[tuple[Text, ...]]:
@@ -161,13 +192,17 @@ def _cells(row: Row) -> tuple[Text, ...]:
     return (
         Text(row.hypothesis, style="" if named else "dim"),
         Text(row.neuron or "–", style=sign if named else "dim"),
-        Text("–" if row.r is None else signed(row.r), style=f"bold {sign}" if named else "dim"),
+        Text(_r(row), style=f"bold {sign}" if named else "dim"),
         Text(precision),
         Text("–" if row.r_within_char is None else signed(row.r_within_char)),
         Text("–" if row.r_untrained is None else signed(row.r_untrained)),
         _costs(row),
         Text.assemble((mark, style), " ", (row.verdict, "" if named else "dim")),
     )
+
+
+def _r(row: Row) -> str:
+    return "–" if row.r is None else f"{SHRUNK if row.shrinks else ''}{signed(row.r)}"
 
 
 def _costs(row: Row) -> Text:

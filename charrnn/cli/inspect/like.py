@@ -15,6 +15,7 @@ def search(
     texts: Sequence[str],
     encoding: str | None,
     hypotheses: Sequence[str],
+    max_chars: int | None,
     svg: str | None,
     device: str,
     as_json: bool,
@@ -29,7 +30,8 @@ def search(
     console = stderr_console()
     with console.status("reading") if console.is_terminal else nullcontext() as status:
         progress = status.update if status else lambda _: None
-        subject = loaded.subject(texts=texts, encoding=encoding, hypotheses=hypotheses)
+        which = {"hypotheses": hypotheses, "max_chars": max_chars}
+        subject = loaded.subject(texts=texts, encoding=encoding, **which)
         found = loaded.inspect_like(example, subject=subject, progress=progress)
     if svg is not None:
         save_svg(svg, lambda console: print_examples(found, console), MAX_WIDTH)

@@ -45,7 +45,7 @@ def neurons(
     top: Annotated[int, whole("--top", "Neurons per hypothesis.")] = 1,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", metavar="K", help="Kind of neurons: c, h or a gate."),
+        typer.Option("--kind", metavar="K", help="Kind of neurons: c (tanh), raw (c itself), h or a gate."),
     ] = None,
     steer: Annotated[
         str | None,
@@ -64,6 +64,10 @@ def neurons(
         typer.Option(
             "--like", metavar="TEXT", help="Find where else the neurons are on that are on over this."
         ),
+    ] = None,
+    max_chars: Annotated[
+        int | None,
+        whole("--max-chars", "Characters read at most, evenly from the whole; 400000 if left out."),
     ] = None,
     svg: SvgOption = None,
     html: Annotated[
@@ -84,6 +88,12 @@ def neurons(
     """
     if top < 1:
         raise ConfigError(f"`--top` is `{top}`, but must be at least 1")
+    if max_chars is not None and max_chars < 1:
+        raise ConfigError(f"`--max-chars` is `{max_chars}`, but must be at least 1")
+    if html is not None and "raw" in f"{kind} {neuron} {steer}":
+        raise ConfigError(
+            "the page paints values from −1 to 1, and raw ones have no bound", "leave out --html"
+        )
     if steer is not None and neuron not in (None, steer):
         raise ConfigError("`--steer` and `--neuron` name different neurons")
     from charrnn.runs import find_checkpoint, location_of
@@ -96,7 +106,7 @@ def neurons(
         from charrnn.cli.inspect.like import search
 
         model = find_checkpoint(run, last=last)
-        search(model, like, text or (), encoding, hypothesis or (), svg, device, as_json)
+        search(model, like, text or (), encoding, hypothesis or (), max_chars, svg, device, as_json)
         return
     from charrnn.inspection import store
     from charrnn.rendering.neurons import print_findings
@@ -105,6 +115,7 @@ def neurons(
     wanted = steer if neuron is None else neuron
     question = {"neuron": wanted, "top": top, "kind": kind, "steer": steer is not None}
     question |= {"ablation": None if ablation == "none" else ablation, "hypotheses": list(hypothesis or ())}
+    question["max_chars"] = max_chars
     key = store.key_of(model, text or (), question, encoding)
     findings = store.load_findings(key, str(location_of(model))) if key and html is None else None
     if findings is None and html is None:
@@ -140,9 +151,10 @@ def _inspect(
 
     loaded = load(model, device=device)
     console = stderr_console()
-    how = {name: value for name, value in question.items() if name != "hypotheses"}
+    how = {name: value for name, value in question.items() if name not in ("hypotheses", "max_chars")}
     with console.status("reading") if console.is_terminal else nullcontext() as status:
-        subject = loaded.subject(texts=texts, encoding=encoding, hypotheses=question["hypotheses"])
+        which = {name: question[name] for name in ("hypotheses", "max_chars")}
+        subject = loaded.subject(texts=texts, encoding=encoding, **which)
         progress = status.update if status else lambda _: None
         findings = loaded.inspect_neurons(subject=subject, progress=progress, **how)
         if html is not None:

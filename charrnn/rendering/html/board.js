@@ -109,7 +109,8 @@ function cell(row, [key, , , write]) {
     made.title = MEANING_OF(value);
   }
   if (key === "r" && !isMissing(row.measures?.r_low)) {
-    made.title = `95 % interval ${signed(row.measures.r_low)} … ${signed(row.measures.r_high)}`;
+    made.title = `95 % interval ${signed(row.measures.r_low)} … ${signed(row.measures.r_high)}; `
+      + `${signed(row.r_chosen)} on the half that chose`;
   }
   return made;
 }

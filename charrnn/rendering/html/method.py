@@ -57,7 +57,7 @@ def _text(page: Page) -> str:
 
 def _null(found: dict[str, Any]) -> str:
     if found["null_units"] is None:
-        return "None: fewer than 20 blocks of 2,000 characters report."
+        return "None: fewer than 20 blocks of 1,000 characters report."
     rough = ", approximate as they come from few documents" if found["null_by"] == "blocks" else ""
     return (
         f"999 swaps of the labels of {found['null_units']} {found['null_by']}{rough}; "
@@ -75,10 +75,11 @@ def _activation(page: Page, steps: int) -> str:
     beyond = (
         f" The largest is {page.clipped:.3g}; what lies beyond ±1 is shown as ±1." if page.clipped else ""
     )
-    error = page.findings["float_error"]
+    error, step = page.findings["float_error"], page.findings.get("step_error")
+    gates = "" if step is None else f"The recorded gates reproduce c and h to {step:.0e}. "
     return (
         f"{what} after reading the character, rounded to 1/{steps}.{beyond} "
-        f"The recorded gates reproduce the outputs to {error:.0e}."
+        f"{gates}The outputs equal those of the definition, read on for 50 characters, to {error:.0e}."
     )
 
 
