@@ -53,6 +53,7 @@ SCHEDULES: Registry = Registry(
         "cosine": "charrnn.training.schedules:cosine",
         "linear": "charrnn.training.schedules:linear",
         "onecycle": "charrnn.training.schedules:onecycle",
+        "multistep": "charrnn.training.schedules:multistep",
         "constant": "charrnn.training.schedules:constant",
         "plateau": "charrnn.training.schedules:plateau",
     },
@@ -183,7 +184,8 @@ class TrainingConfig:
     seq_len: int | None = setting(None, allowed=Range(1, 65536))
     """Timesteps per window, T: the truncation length of backpropagation."""
     seq_len_start: int | None = setting(None, allowed=Range(1, 65536))
-    """T at first, from which it grows to ``seq_len`` over half the budget; ``None``: it does not grow."""
+    """T at first, from which it grows to ``seq_len`` over half the budget (Li et al. 2022); ``None``: it does
+    not grow."""
     random_seq_len: bool = setting(False)
     """Whether windows have random lengths about T, and rates in proportion (Merity et al. 2018)."""
     epochs: float | None = setting(None, allowed=Range(0, 1e9, above=True))

@@ -29,7 +29,7 @@ from charrnn.training import muon, start
 from charrnn.training.averaging import NoAverage
 from charrnn.training.muon import orthogonal
 from charrnn.training.optimizers import parameter_groups, pull_to_zero
-from charrnn.training.schedules import constant, cosine, linear, onecycle, plateau, warmed_up
+from charrnn.training.schedules import constant, cosine, linear, multistep, onecycle, plateau, warmed_up
 from charrnn.training.state import Counters, load_trainer, save_trainer
 
 QUICK = {"training.steps": 12, "training.num_evals": 2}
@@ -214,13 +214,13 @@ def test_muon_is_torchs_muon_on_every_gate_and_adamw_elsewhere():
         torch.testing.assert_close(p, expected, rtol=0, atol=5e-4 if name in gates else 1e-6)
 
 
-def test_muon_takes_the_matrix_over_one_hot_input_for_an_embedding():
+def test_muon_takes_a_matrix_over_one_hot_input_for_an_embedding():
     recipe = OPTIMIZERS["muon"]
-    for size, inside in ((0, 3), (6, 4)):
-        network = new_network(ModelConfig("lstm", 8, 2, embedding_size=size, dropout=0.0), 11)
+    for cell, size, inside in (("lstm", 0, 3), ("lstm", 6, 4), ("compressor", 0, 6), ("compressor", 6, 8)):
+        network = new_network(ModelConfig(cell, 8, 2, embedding_size=size, dropout=0.0), 11)
         groups = parameter_groups(network, recipe, TrainingConfig(weight_decay=0.0))
         (own,) = [group["params"] for group in groups if "rows" in group]
-        assert len(own) == inside and all(p.shape[1] in (6, 8) for p in own)
+        assert len(own) == inside and all(p.shape[1] <= 8 for p in own)
         assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
 
 
@@ -246,6 +246,23 @@ def test_onecycle_is_torchs():
         rule.step()
         if step < 100:
             theirs.step()
+
+
+def test_onecycle_is_warmed_up_by_nothing_else(text, tmp_path):
+    settings = {"training.schedule": "onecycle", "training.warmup_fraction": 0.5, "training.steps": 10}
+    events = run_events(text, tmp_path / "run", **settings, **{"training.learning_rate": 0.01})
+    rates = [event.learning_rate for event in events if isinstance(event, StepEvent)]
+    assert rates == pytest.approx([0.01 * onecycle((step + 0.5) / 10) for step in range(10)])
+
+
+def test_multistep_is_torchs_after_25_and_35_of_50_epochs():
+    rule = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(rule, [25, 35], 0.1)
+    for epoch in range(50):
+        for within in (0.001, 0.5, 0.999):
+            assert multistep((epoch + within) / 50) == pytest.approx(rule.param_groups[0]["lr"])
+        rule.step()
+        theirs.step()
 
 
 @pytest.mark.parametrize("schedule", list(SCHEDULES))

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 import torch
+from torch import nn
 
 import charrnn
 from charrnn.runs import find_checkpoint, load_checkpoint
@@ -35,7 +36,7 @@ def train(folder, name, **how):
 
 
 @pytest.mark.parametrize("embedding", [0, 5])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "elman", "elman_relu"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "elman", "elman_relu", "compressor"])
 def test_the_old_network_is_still_there(cell, embedding, texts):
     settings = SETTINGS | {"model.cell": cell, "model.embedding_size": embedding}
     base = train(texts, "old", text="old.txt", settings=settings)
@@ -61,6 +62,28 @@ def test_the_old_network_is_still_there(cell, embedding, texts):
     assert 0 < mass.max() < 4 / len(new)
     mean = before.mean(-1, keepdim=True).expand(-1, -1, 4)
     torch.testing.assert_close(after[..., len(old) :], mean, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [("compressor", {"readout", "predictor"}), ("jordan", {"readout", "layers.0.outputs"})],
+)
+def test_whatever_predicts_symbols_predicts_new_ones_with_the_mean(cell, names, texts):
+    base = train(texts, "old", text="old.txt", settings=SETTINGS | {"model.cell": cell, "training.steps": 2})
+    trainer = start.start(
+        [str(texts / "new.txt")],
+        run=str(texts / "new"),
+        init_from=str(texts / "old"),
+        settings={"training.steps": 1, "training.seq_len": 8},
+        device="cpu",
+    )
+    found = {name: part for name, part in trainer.network.named_modules() if isinstance(part, nn.Linear)}
+    assert found.keys() == names
+    for name, readout in found.items():
+        values = torch.randn(3, readout.in_features)
+        logits, before = readout(values), base.network.get_submodule(name)(values)
+        torch.testing.assert_close(logits[:, :-4], before)
+        torch.testing.assert_close(logits[:, -4:], before.mean(1, keepdim=True).expand(-1, 4))
 
 
 def test_new_symbols_can_be_told_apart_when_they_are_read(texts):

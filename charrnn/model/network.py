@@ -90,6 +90,11 @@ class Network(nn.Module):
         top = len(self.layers)
         return tuple(range(1, top + 1)) if self.config.skip_connections else (top,)
 
+    @property
+    def symbol_layers(self) -> tuple[int, ...]:
+        """Layers that read the symbols themselves, from 1."""
+        return (1,)
+
     def outgoing(self, layer: int) -> Tensor:
         """Return the weights from the outputs of a layer, from 1, upwards: (·, H)."""
         above = [self.layers[layer].weight_ih_l0] if layer < len(self.layers) else []

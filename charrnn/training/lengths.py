@@ -23,7 +23,10 @@ def varies(training: TrainingConfig) -> bool:
 
 
 def longest(training: TrainingConfig, progress: float) -> int:
-    """Return the usual length: from ``seq_len_start`` in a straight line to ``seq_len``, then that."""
+    """Return the usual length: from ``seq_len_start`` in a straight line to ``seq_len``, then that.
+
+    Source: Li, Zhang & He 2022, "The Stability-Efficiency Dilemma" (sequence length warm-up).
+    """
     start = training.seq_len_start
     if start is None or progress >= GROWTH_SHARE:
         return training.seq_len

@@ -118,11 +118,12 @@ def parameter_groups(network: nn.Module, recipe: OptimizerRecipe, training: Trai
 
 
 def _inside(network: nn.Module) -> list[nn.Parameter]:
-    """Return the matrices (G H, ·) of the recurrent layers; that over a one-hot input is an embedding."""
-    one_hot = None if network.embedding is not None else network.layers[0].weight_ih_l0
+    """Return the matrices (G H, ·) of the recurrent layers; one over one-hot input is an embedding."""
+    readers = network.symbol_layers if network.embedding is None else ()
+    one_hot = {id(network.layers[number - 1].weight_ih_l0) for number in readers}
     named = network.layers.named_parameters()
     own = [p for name, p in named if p.dim() == 2 and name.rpartition(".")[2].startswith("weight_")]
-    return [p for p in own if p is not one_hot and p.requires_grad]
+    return [p for p in own if id(p) not in one_hot and p.requires_grad]
 
 
 @torch.no_grad()

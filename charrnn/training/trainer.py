@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 import torch
 
-from charrnn.config import AVERAGINGS, OPTIMIZERS, SCHEDULES, Config
+from charrnn.config import AVERAGINGS, OPTIMIZERS, Config
 from charrnn.errors import RunError, TrainingError
 from charrnn.events import (
     ChangeEvent,
@@ -37,7 +37,7 @@ from charrnn.training.job import Job
 from charrnn.training.lengths import next_length, rate_factor, varies
 from charrnn.training.log import EventLog, ended, write_end
 from charrnn.training.saving import Snapshot, remove_leftovers, save_best, save_first, save_last
-from charrnn.training.schedules import warmed_up
+from charrnn.training.schedules import scheduled
 from charrnn.training.state import Counters, load_trainer
 from charrnn.training.telling import end_of, plan_of
 from charrnn.training.trust import make_replay, make_step
@@ -85,7 +85,6 @@ class Trainer:
         self.optimizer = self.step.optimizer
         # an average takes every step's weights in, so it wants to see every step
         self.replay = make_replay(self.step, REPORT_STEPS if config.training.averaging == "none" else 1)
-        self.schedule = SCHEDULES[config.training.schedule]
         splits, training = self.job.splits, config.training
         self.table = self.job.corpus.id_table(self.job.vocabulary)
         sizes = (training.batch_size, training.seq_len)
@@ -276,8 +275,7 @@ class Trainer:
 
     def _learning_rate(self, length: int) -> float:
         training = self.job.config.training
-        progress = self._progress(0.5)
-        factor = warmed_up(self.schedule(progress, self.counters.misses), progress, training.warmup_fraction)
+        factor = scheduled(training, self._progress(0.5), self.counters.misses)
         factor *= rate_factor(training, length, self._progress())
         return training.learning_rate * factor
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import torch
+from torch import nn
 
 from charrnn.config import Config
 from charrnn.errors import ConfigError
@@ -39,8 +40,9 @@ def origin_of(base: Checkpoint) -> tuple[dict[str, Any], ...]:
 def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Network:
     """Return a network with the base run's weights; new symbols are read as random ones.
 
-    They are predicted with the mean of the known symbols' logits: improbable, so that the old text is
-    predicted as before but for their mass; random rows would make them as probable as any.
+    They are predicted with the mean of the known symbols' logits, by whatever predicts symbols: improbable,
+    so that the old text is predicted as before but for their mass; random rows would make them as probable as
+    any.
 
     Raises:
         ConfigError: The settings ask for another shape than the base run has.
@@ -57,6 +59,8 @@ def warm_network(base: Checkpoint, config: Config, vocabulary: Vocabulary) -> Ne
     with torch.no_grad():
         for name, old in base.network.state_dict().items():
             fresh[name][tuple(slice(size) for size in old.shape)] = old
-        for weight in (network.readout.weight, network.readout.bias):
-            weight[len(base.vocabulary) :] = weight[: len(base.vocabulary)].mean(0)
+        for readout in network.modules():
+            if isinstance(readout, nn.Linear):  # the network's own, or one that a level or a layer has
+                for weight in (readout.weight, readout.bias):
+                    weight[len(base.vocabulary) :] = weight[: len(base.vocabulary)].mean(0)
     return network

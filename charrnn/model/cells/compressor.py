@@ -73,6 +73,11 @@ class Compressor(Network):
         """The top layer of either level, from 1."""
         return self.config.num_layers, 2 * self.config.num_layers
 
+    @property
+    def symbol_layers(self) -> tuple[int, ...]:
+        """The lowest layer of either level, from 1."""
+        return 1, self.config.num_layers + 1
+
     def outgoing(self, layer: int) -> Tensor:
         """Return the weights from a layer's outputs upwards, (·, H)."""
         if layer in self.read_layers:
