@@ -143,9 +143,15 @@ class ModelConfig:
     embedding_size: int | None = setting(None, allowed=Range(0, 65536))
     """Width of a learned input embedding; 0 gives the first layer one-hot input."""
     dropout: float | None = setting(None, allowed=FRACTION)
-    """Share of layer outputs set to zero while training, between layers and before the readout."""
+    """Share of layer outputs set to zero while training, between layers (Zaremba et al. 2014) and before the
+    readout."""
+    input_dropout: float = setting(0.0, allowed=FRACTION)
+    """The same share of what the first layer reads (Merity et al. 2018)."""
+    output_dropout: float | None = setting(None, allowed=FRACTION)
+    """The same share before the readout; ``None``: as ``dropout``."""
     dropout_kind: str = setting("inverted", allowed=("inverted", "variational"))
-    """A mask for every timestep, or ``variational``: one for every window and row (Gal & Ghahramani 2016)."""
+    """A mask for every timestep (Srivastava et al. 2014), or ``variational``: one for every window and row
+    (Gal & Ghahramani 2016)."""
     weight_drop: float = setting(0.0, allowed=FRACTION)
     """Share of recurrent weights set to zero for a window of training (Merity et al. 2018)."""
     zoneout: float = setting(0.0, allowed=FRACTION)
@@ -157,6 +163,11 @@ class ModelConfig:
     forget_init: str = setting("constant", allowed=("constant", "chrono"))
     """First bias of the gate that keeps: ``forget_bias``, or ``chrono``: spread over ``seq_len`` (Tallec &
     Ollivier 2018)."""
+
+    @property
+    def readout_dropout(self) -> float:
+        """Share of what the readout reads that is set to zero while training."""
+        return self.dropout if self.output_dropout is None else self.output_dropout
 
     @property
     def plain(self) -> bool:
@@ -201,15 +212,22 @@ class TrainingConfig:
     schedule: str = setting("cosine", allowed=SCHEDULES)
     """How the learning rate goes over the budget; ``plateau`` needs a validation split."""
     warmup_fraction: float = setting(0.02, allowed=FRACTION)
-    """Share of the budget over which the learning rate rises from zero."""
+    """Share of the budget over which the learning rate rises from zero (Goyal et al. 2017); none of it with
+    ``onecycle``, which has a rise of its own."""
     weight_decay: float | None = setting(None, allowed=Range(0))
-    """Decoupled weight decay of matrices (not of biases); ``None`` takes the update rule's."""
+    """Decoupled weight decay of matrices, not of biases (Loshchilov & Hutter 2019); ``None`` takes the update
+    rule's."""
     l2: float = setting(0.0, allowed=Range(0))
-    """This times the weight is added to the gradient of matrices."""
+    """This times the weight is added to the gradient of matrices (Krogh & Hertz 1992)."""
+    activation_l2: float = setting(0.0, allowed=Range(0))
+    """AR: this times the mean square of what the readout reads is added to the loss that is learned from, not
+    to the one that is told (Merity et al. 2017)."""
+    temporal_l2: float = setting(0.0, allowed=Range(0))
+    """TAR: likewise, the mean square of its change from one timestep to the next, before dropout (ibid.)."""
     grad_clip: float = setting(1.0, allowed=POSITIVE)
-    """Largest norm of the gradient of all weights together."""
+    """Largest norm of the gradient of all weights together (Pascanu et al. 2013)."""
     grad_clip_value: float | None = setting(None, allowed=POSITIVE)
-    """Largest size of any element of the gradient, cut before the norm is."""
+    """Largest size of any element of the gradient, cut before the norm is (Mikolov 2012)."""
     averaging: str = setting("none", allowed=AVERAGINGS)
     """Whether averaged weights are judged, saved and speak; ``ntasgd`` needs a validation split."""
     ema_decay: float = setting(0.999, allowed=FRACTION)

@@ -197,7 +197,7 @@ def test_dropout_is_a_function_of_its_generator_and_absent_without_one():
 def test_dropout_keeps_the_mean():
     network = Network(ModelConfig("lstm", 8, 1, 0, 0.25), 9)
     values = torch.ones(200_000)
-    dropped = network._drop(values, torch.Generator().manual_seed(0))
+    dropped = network._drop(values, torch.Generator().manual_seed(0), 0.25)
     assert sorted(dropped.unique().tolist()) == pytest.approx([0.0, 4 / 3])
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
 

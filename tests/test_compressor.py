@@ -20,6 +20,7 @@ from charrnn.events import StepEvent
 from charrnn.model import holds
 from charrnn.model.holds import Held, held_losses
 from charrnn.model.network import new_network
+from charrnn.model.regularisation import Pull, bernoulli
 from charrnn.model.visits import find_visits
 from charrnn.sampling import SamplingConfig, Speaker
 from charrnn.text.vocabulary import Vocabulary
@@ -29,8 +30,9 @@ VOCAB, HIDDEN = 4, 7
 RUN = {"model.cell": "compressor", "model.num_layers": 1}
 
 
-def network_of(layers=2, embedding=0, dropout=0.0):
-    return new_network(ModelConfig("compressor", HIDDEN, layers, embedding, dropout), VOCAB, seed=3).double()
+def network_of(layers=2, embedding=0, dropout=0.0, **levers):
+    config = ModelConfig("compressor", HIDDEN, layers, embedding, dropout, **levers)
+    return new_network(config, VOCAB, seed=3).double()
 
 
 def window(network, resets, batch=5, length=17):
@@ -178,19 +180,37 @@ def test_a_document_does_not_see_the_one_before():
     assert not torch.allclose(first[:, :6], second[:, :6])
 
 
-def test_the_loss_is_that_of_the_logits_and_its_gradient_that_of_both_predictions():
+@pytest.mark.parametrize("pull", [Pull(0.0, 0.0), Pull(2.0, 3.0)])
+def test_the_loss_is_that_of_the_logits_and_its_gradient_that_of_both_predictions(pull):
     network = network_of()
     ids, state = window(network, 0.1)
     targets = ids.roll(-1, 1)
-    loss, _ = network.loss(ids, targets, state)
+    loss, _ = network.loss(ids, targets, state, None, pull)
     weights = list(network.parameters())
     found = gradients(loss, weights)
     hidden, _ = network.hidden(ids, state)
     wanted = targets.t().flatten()
     joint = cross_entropy(network.readout(hidden).flatten(0, 1), wanted)
     own = cross_entropy(network.predictor(hidden[..., :HIDDEN]).flatten(0, 1), wanted)
+    before = torch.cat([state[1][0], state[3][0]], dim=1)
+    changes = (hidden - torch.cat([before[None], hidden[:-1]])) * (ids.t() != 0)[..., None]
+    costs = pull.size * hidden.square().mean() + pull.change * changes.square().mean()
     assert loss.item() == joint.item()
-    assert_same(found, gradients(joint + own, weights))
+    assert_same(found, gradients(joint + own + costs, weights))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_what_is_dropped_of_a_symbol_is_dropped_for_both_levels(embedding):
+    network = network_of(2, embedding, input_dropout=0.4)
+    ids, state = window(network, 0.1)
+    found, after = network.hidden(ids, state, torch.Generator().manual_seed(1))
+    rows = network.inputs(ids.t())
+    rows = rows * bernoulli(rows, 0.6, torch.Generator().manual_seed(1)) / 0.6
+    timesteps = iter(rows)
+    network.inputs = lambda symbols: next(timesteps)
+    expected, expected_after = network.reference_hidden(ids, state)
+    assert_same([found, *flat(after)], [expected, *flat(expected_after)])
 
 
 def test_dropout_is_a_function_of_its_generator_in_both_levels():

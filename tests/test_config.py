@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import re
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from charrnn import config as settings_file
 from charrnn.config import (
     AVERAGINGS,
     CELLS,
@@ -19,7 +24,9 @@ from charrnn.config import (
     setting_names,
 )
 from charrnn.errors import ConfigError, TextError, suggest
+from charrnn.model.network import Network
 from charrnn.presets import PRESETS
+from charrnn.training import lengths, schedules, updates
 from charrnn.training.plan import DEFAULT_MINUTES, HIDDEN_SIZES, estimate, make_plan, num_params
 
 SIZE = "model.hidden_size"
@@ -76,6 +83,32 @@ def test_presets_hold_valid_settings_only(preset):
     } == PRESETS[preset].settings
 
 
+def test_awd_is_the_published_command():
+    """That for enwik8 in the README of github.com/salesforce/awd-lstm-lm, with its ``main.py``'s clipping."""
+    config = build_config(preset="awd")
+    model, training = config.model, config.training
+    falls = [
+        epoch
+        for epoch in range(1, 50)
+        if schedules.multistep(epoch / 50) < schedules.multistep((epoch - 0.5) / 50)
+    ]
+    found = (
+        f"--epochs {training.epochs:g} --nlayers {model.num_layers} --emsize {model.embedding_size} "
+        f"--nhid {model.hidden_size} --alpha {training.activation_l2:g} --beta {training.temporal_l2:g} "
+        f"--dropoute 0 --dropouth {model.dropout} --dropouti {model.input_dropout} "
+        f"--dropout {model.output_dropout} --wdrop {model.weight_drop} --wdecay {training.l2:g} "
+        f"--bptt {training.seq_len} --batch_size {training.batch_size} --optimizer {training.optimizer} "
+        f"--lr {training.learning_rate:g} --when {' '.join(map(str, falls))} --clip {training.grad_clip}"
+    )
+    assert found == (
+        "--epochs 50 --nlayers 3 --emsize 400 --nhid 1840 --alpha 0 --beta 0 --dropoute 0 --dropouth 0.1 "
+        "--dropouti 0.1 --dropout 0.4 --wdrop 0.2 --wdecay 1.2e-06 --bptt 200 --batch_size 128 "
+        "--optimizer adam --lr 0.001 --when 25 35 --clip 0.25"
+    )
+    assert (model.dropout_kind, training.random_seq_len) == ("variational", True)
+    assert (training.schedule, training.warmup_fraction) == ("multistep", 0)
+
+
 def test_configs_do_not_share_anything_that_can_change():
     first = build_config(values={SIZE: 8})
     assert Config().model.hidden_size is None
@@ -122,6 +155,8 @@ NUMBERS = {
     "model.num_layers": ["0", "-1", "65"],
     "model.embedding_size": ["-1", "65537"],
     "model.dropout": ["1", "1.5", "-0.1", "1e300"],
+    "model.input_dropout": ["1", "-0.1"],
+    "model.output_dropout": ["1", "-0.1"],
     "model.weight_drop": ["1", "-0.1"],
     "model.zoneout": ["1", "-0.1"],
     "training.batch_size": ["0", "-1", "65537"],
@@ -135,6 +170,8 @@ NUMBERS = {
     "training.warmup_fraction": ["1", "-0.1"],
     "training.weight_decay": ["-0.1"],
     "training.l2": ["-0.1"],
+    "training.activation_l2": ["-0.1"],
+    "training.temporal_l2": ["-0.1"],
     "training.ema_decay": ["1", "-0.1"],
     "training.grad_clip_value": ["0", "-1"],
     "training.num_evals": ["0", "100001"],
@@ -337,6 +374,30 @@ def test_json_of_an_older_version_gets_the_defaults():
     assert Config.from_json({"model": {"cell": "gru"}}) == Config(model=replace(Config().model, cell="gru"))
 
 
+LEVERS = "dropout input_dropout dropout_kind weight_drop zoneout skip_connections init forget_init "
+LEVERS += "seq_len_start random_seq_len warmup_fraction weight_decay l2 activation_l2 temporal_l2 grad_clip "
+LEVERS += "grad_clip_value"
+YEAR = re.compile(r"\b(19|20)\d\d\b|\(ibid\.\)")
+
+
+def test_every_lever_names_its_source():
+    classes = [
+        n for n in ast.parse(Path(settings_file.__file__).read_text()).body if isinstance(n, ast.ClassDef)
+    ]
+    said = {
+        field.target.id: text.value.value
+        for kind in classes
+        for field, text in pairwise(kind.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    parts = {name: SCHEDULES[name] for name in SCHEDULES if name != "constant"}
+    parts |= {name: AVERAGINGS[name] for name in AVERAGINGS if name != "none"}
+    parts |= {p.__name__: p for p in (schedules.warmed_up, lengths.longest, lengths.next_length)}
+    parts |= {"clipping": updates.clip_gradients, "_drop": Network._drop}
+    said = {name: said[name] for name in LEVERS.split()} | {n: part.__doc__ for n, part in parts.items()}
+    assert not [name for name, text in said.items() if not YEAR.search(text)]
+
+
 @pytest.mark.parametrize("table", [CELLS, OPTIMIZERS, SCHEDULES, AVERAGINGS], ids=lambda t: t.kind)
 def test_every_name_in_a_table_leads_to_its_part(table):
     assert all(table[name] is not None for name in table)
@@ -357,7 +418,8 @@ def test_plan_leaves_nothing_open_and_everything_in_range(device, train, budget)
     if train == 65 and device != "cpu":
         return
     config = plan(train=train, device=device, **budget)
-    assert None not in config.to_json()["model"].values()
+    open_still = [name for name, value in config.to_json()["model"].items() if value is None]
+    assert open_still == ["output_dropout"]  # which is then as ``dropout``
     wanted = ("batch_size", "seq_len", "learning_rate", "weight_decay", "num_evals")
     assert all(getattr(config.training, name) is not None for name in wanted)
     assert Config.from_json(config.to_json()) == config

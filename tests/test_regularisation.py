@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -10,16 +11,18 @@ import torch
 from scipy.stats import kstest
 from small_runs import SMALL, assert_resumes_exactly, run_events, write_words
 from torch import nn
+from torch.nn.functional import cross_entropy, one_hot
 
 import charrnn
 from charrnn.compression.network import FixedPointNetwork
 from charrnn.config import ModelConfig
 from charrnn.errors import ConfigError, RunError
+from charrnn.events import StepEvent
 from charrnn.inspection.record import readout_neurons, readout_of
 from charrnn.model import kernels
 from charrnn.model.holds import Held, held_losses, hold_all
 from charrnn.model.network import Network
-from charrnn.model.regularisation import bernoulli
+from charrnn.model.regularisation import Pull, bernoulli
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training import start
 
@@ -70,20 +73,123 @@ def test_masks_have_their_probability_and_are_the_generators(probability):
 
 def test_a_variational_mask_is_the_same_for_a_whole_window():
     values = torch.ones(6, 50, 40)
-    kinds = {
-        kind: replace(make().config, dropout=0.25, dropout_kind=kind) for kind in ("inverted", "variational")
-    }
+    kinds = {kind: replace(make().config, dropout_kind=kind) for kind in ("inverted", "variational")}
     dropped = {}
     for kind, config in kinds.items():
         network = make()
         network.config = config
-        dropped[kind] = network._drop(values, seeded())
+        dropped[kind] = network._drop(values, seeded(), 0.25)
         assert sorted(dropped[kind].unique().tolist()) == pytest.approx([0, 4 / 3])
         assert float(dropped[kind].mean()) == pytest.approx(1, abs=0.04)
     same = {kind: bool((values == values[0]).all()) for kind, values in dropped.items()}
     assert same == {"inverted": False, "variational": True}
     first = dropped["variational"][0]
     assert len(first.unique(dim=0)) == 50
+
+
+def slowly_dropped(network, ids, state, noise):
+    """Logits step by step, each mask drawn where it is needed."""
+    config, embedding = network.config, network.embedding
+
+    def drop(values, share):
+        like = values[:1] if config.dropout_kind == "variational" else values
+        return values * bernoulli(like, 1 - share, noise) / (1 - share)
+
+    symbols = one_hot(ids.t(), 11).double() if embedding is None else embedding.weight[ids.t()]
+    values = drop(symbols, config.input_dropout)
+    for number, (layer, before) in enumerate(zip(network.layers, state, strict=True)):
+        values = drop(values, config.dropout) if number else values
+        values, _ = layer.reference(values, before, ids.t() == 0)
+    return network.readout(drop(values, config.output_dropout)).transpose(0, 1)
+
+
+@pytest.mark.parametrize("cell", [*CELLS, "jordan"])
+@pytest.mark.parametrize("kind", ["inverted", "variational"])
+@pytest.mark.parametrize(
+    ("path", "embedding", "resets"),
+    [("double", 4, 0.2), ("torch", 0, 0.0), ("torch", 4, 0.2), ("native", 0, 0.2), ("native", 4, 0.0)],
+)
+def test_input_layers_and_readout_drop_shares_of_their_own(cell, kind, path, embedding, resets, monkeypatch):
+    if path == "torch":
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    shares = {"input_dropout": 0.3, "dropout": 0.2, "output_dropout": 0.5}
+    network = make(cell, embedding=embedding, dropout_kind=kind, **shares)
+    ids, state = window(network, resets=resets)
+    exact = deepcopy(network).double()
+    doubled = tuple(tuple(part.double() for part in layer) for layer in state)
+    network, state = (exact, doubled) if path == "double" else (network, state)
+    logits = network(ids, state, seeded())[0]
+    found = torch.autograd.grad(logits.square().mean(), list(network.parameters()))
+    expected = slowly_dropped(exact, ids, doubled, seeded())
+    wanted = torch.autograd.grad(expected.square().mean(), list(exact.parameters()))
+    for mine, slow in zip([logits, *found], [expected, *wanted], strict=True):
+        torch.testing.assert_close(mine.double(), slow, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["inverted", "variational"])
+def test_without_them_no_more_is_drawn_than_between_layers_and_before_the_readout(kind):
+    network = make(layers=3, dropout=0.3, dropout_kind=kind)
+    ids, state = window(network)
+    noise, expected = seeded(), seeded()
+    loss, _ = network.loss(ids, ids, state, noise)
+    for _ in range(3):
+        bernoulli(torch.empty(1 if kind == "variational" else 9, 5, 7), 0.7, expected)
+    assert torch.equal(noise.get_state(), expected.get_state())
+    same = make(layers=3, dropout=0.3, dropout_kind=kind, output_dropout=0.3)
+    assert torch.equal(same.loss(ids, ids, state, seeded())[0], loss)
+
+
+# -- activations --------------------------------------------------------------------------------
+
+
+def slow_costs(outputs, dropped, before, ids):
+    """What AR and TAR add, timestep by timestep and row by row."""
+    large, fast = 0.0, 0.0
+    for t in range(len(outputs)):
+        for b in range(len(before)):
+            large = large + (dropped[t, b] ** 2).sum()
+            if ids[b, t] != 0:  # a document that goes on
+                earlier = outputs[t - 1, b] if t > 0 else before[b]
+                fast = fast + ((outputs[t, b] - earlier) ** 2).sum()
+    return large / outputs.numel(), fast / outputs.numel()
+
+
+@pytest.mark.parametrize("path", ["double", "native"])
+@pytest.mark.parametrize(
+    ("cell", "levers"), [("lstm", {}), ("gru", {"skip_connections": True}), ("jordan", {"zoneout": 0.2})]
+)
+def test_large_and_fast_activations_cost_what_a_loop_says(cell, levers, path):
+    network = make(cell, dropout=0.3, dropout_kind="variational", **levers)
+    network = network.double() if path == "double" else network
+    ids, state = window(network, resets=0.2)
+    targets, noise = ids.roll(-1, 1), seeded()
+    outputs, _ = network.hidden(ids, state, noise)
+    dropped = outputs * bernoulli(outputs[:1], 0.7, noise) / 0.7
+    plain = cross_entropy(network.readout(dropped).flatten(0, 1), targets.t().flatten())
+    before = state[0][0] + state[1][0] if levers.get("skip_connections") else state[1][0]
+    large, fast = slow_costs(outputs, dropped, before, ids)
+    weights = list(network.parameters())
+    wanted = torch.autograd.grad(plain + 2 * large + 3 * fast, weights)
+    loss, _ = network.loss(ids, targets, state, seeded(), None, None, Pull(2.0, 3.0))
+    found = torch.autograd.grad(loss, weights)
+    assert torch.equal(loss, network.loss(ids, targets, state, seeded())[0])  # what is told is as without
+    tolerance = 1e-9 if path == "double" else 1e-4
+    for mine, slow in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, slow, rtol=tolerance, atol=tolerance / 100)
+
+
+def test_a_run_tells_the_loss_without_what_activations_cost(tmp_path):
+    text, told = write_words(tmp_path), []
+    for name, pull in (("plain", {}), ("pulled", {"training.activation_l2": 2, "training.temporal_l2": 1})):
+        events = run_events(text, tmp_path / name, **{"training.steps": 3}, **pull)
+        told.append([e.loss for e in events if isinstance(e, StepEvent)])
+    assert told[0][0] == told[1][0] and told[0][1] != told[1][1]
+
+
+def test_activations_that_are_fixed_cannot_be_pulled(tmp_path):
+    settings = SMALL | {"model.cell": "esn", "training.temporal_l2": 1.0}
+    with pytest.raises(ConfigError, match="those of `esn` are fixed"):
+        start.start([write_words(tmp_path)], run=str(tmp_path / "run"), settings=settings)
 
 
 # -- weight-drop --------------------------------------------------------------------------------
@@ -302,11 +408,15 @@ def test_a_lever_that_the_cell_cannot_have_is_refused(cell, lever, tmp_path):
 # -- runs ---------------------------------------------------------------------------------------
 
 LEVERS = {
+    "model.input_dropout": 0.1,
+    "model.output_dropout": 0.4,
     "model.dropout_kind": "variational",
     "model.weight_drop": 0.2,
     "model.zoneout": 0.1,
     "model.skip_connections": True,
     "model.init": "orthogonal",
+    "training.activation_l2": 2.0,
+    "training.temporal_l2": 1.0,
     "training.steps": 12,
     "training.num_evals": 2,
 }

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from charrnn.config import ModelConfig
 from charrnn.model.network import Network
 from charrnn.model.paths import Path, up
+from charrnn.model.regularisation import Pull
 from charrnn.model.stack import flat_weights
 
 CELLS = ["lstm", "gru", "elman", "elman_relu"]
@@ -77,13 +78,14 @@ def test_a_window_equals_the_definition(cell, hidden, batch, length, embedding, 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_levers_draw_the_same_masks_as_on_any_path(cell):
-    network = make(cell, dropout=0.3, weight_drop=0.4, skip_connections=True).double().train()
+    levers = {"input_dropout": 0.2, "output_dropout": 0.5, "skip_connections": True}
+    network = make(cell, dropout=0.3, weight_drop=0.4, **levers).double().train()
     ids, states = window(network, 5, 9)
     states = tuple(tuple(part.double() for part in layer) for layer in states)
     found = []
     for path in (None, STACK):
         noise = torch.Generator().manual_seed(7)
-        loss, _ = network.loss(ids, ids.roll(1), states, noise, path, False)
+        loss, _ = network.loss(ids, ids.roll(1), states, noise, path, False, Pull(2.0, 1.0))
         found.append([loss, *torch.autograd.grad(loss, list(network.parameters()))])
     assert all(torch.allclose(a, b, rtol=1e-11, atol=1e-14) for a, b in zip(*found, strict=True))
 

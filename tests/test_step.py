@@ -70,7 +70,8 @@ def weights(step):
 @pytest.mark.parametrize("path", [PLAIN, *STACK.values()], ids=lambda p: f"{p.name} {p.precision}")
 def test_no_step_looks_at_a_value(torch_only, optimizer, path):
     more = {"l2": 0.01} if OPTIMIZERS[optimizer].decouples else {}
-    levers = {"weight_drop": 0.3, "skip_connections": True}
+    more |= {"activation_l2": 2.0, "temporal_l2": 1.0}
+    levers = {"weight_drop": 0.3, "skip_connections": True, "input_dropout": 0.1, "output_dropout": 0.4}
     step = make_step(path, "lstm", optimizer, 0.2, levers, grad_clip_value=0.01, **more)
     fuse(step)
     take(step, 1, torch.tensor(0.01))  # what is made once may look
@@ -144,7 +145,7 @@ def test_one_who_looks_is_found(torch_only, monkeypatch):
         monkeypatch.setattr(step.network, "loss", lambda *a, look=look: (look(loss(*a)[0]), loss(*a))[1])
         with pytest.raises(AssertionError, match="waits for"), blind(), NoWaiting():
             take(step, 1, torch.tensor(0.01))
-    monkeypatch.setattr(step.network, "loss", lambda *a: loss(*a[:-1], None))
+    monkeypatch.setattr(step.network, "loss", lambda *a: loss(*a[:-2], None))
     with (
         pytest.raises(AssertionError, match="waits for"),
         blind(),
@@ -251,7 +252,7 @@ def too_large(rows):
 @pytest.mark.parametrize("path", [PLAIN, STACK["fp32"]], ids=["stock", "stack"])
 @pytest.mark.parametrize(("rows", "parts"), [(6, 1), (5, 2), (3, 2), (2, 4), (1, 6)])
 def test_a_window_in_parts_is_the_same_step(monkeypatch, path, rows, parts):
-    whole, cut = make_step(path), make_step(path)
+    whole, cut = (make_step(path, activation_l2=20.0, temporal_l2=10.0) for _ in range(2))
     expected = take(whole)
     monkeypatch.setattr(Network, "loss", too_large(rows))
     found = take(cut)

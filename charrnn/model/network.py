@@ -14,7 +14,14 @@ from charrnn.model import kernels
 from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
 from charrnn.model.initial import initialise
 from charrnn.model.paths import Path
-from charrnn.model.regularisation import bernoulli, check_levers, regularised, with_zoneout
+from charrnn.model.regularisation import (
+    NO_PULL,
+    Pull,
+    bernoulli,
+    check_levers,
+    regularised,
+    with_zoneout,
+)
 from charrnn.model.segments import Segments, cut_at_resets
 from charrnn.model.stack import StackWindow
 from charrnn.text.vocabulary import BOUNDARY
@@ -119,7 +126,8 @@ class Network(nn.Module):
             Logits of the next id, (B, T, V), and the state after the last timestep.
         """
         hidden, state = self.hidden(ids, state, noise)
-        return self.readout(self._drop(hidden, noise)).transpose(0, 1), state
+        dropped = self._drop(hidden, noise, self.config.readout_dropout)
+        return self.readout(dropped).transpose(0, 1), state
 
     def hidden(
         self,
@@ -138,10 +146,11 @@ class Network(nn.Module):
             path: How the layers are run; None leaves it to the network.
             inside: Whether a document begins after the first timestep; None looks, for which the host waits.
         """
-        run, state = self._window(ids, state, path, inside)
+        read = self._dropped_inputs(ids, noise)
+        run, state = self._window(ids, state, path, inside, read)
         hidden, outputs, after = None, [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
-            inputs = None if hidden is None else self._drop(hidden, noise)
+            inputs = read if hidden is None else self._drop(hidden, noise, self.config.dropout)
             with regularised(layer, self.config, noise):
                 hidden, layer_state = run(layer, inputs, layer_state)
             outputs.append(hidden)
@@ -164,15 +173,24 @@ class Network(nn.Module):
         noise: torch.Generator | None = None,
         path: Path | None = None,
         inside: bool | None = None,
+        pull: Pull = NO_PULL,
     ) -> tuple[Tensor, NetworkState]:
-        """Return the mean cross-entropy of targets, (B, T), in nats; the rest is as for ``hidden``."""
-        hidden, state = self.hidden(ids, state, noise, path, inside)
-        rows, wanted = self._drop(hidden, noise).flatten(0, 1), targets.t().flatten()
+        """Return the mean cross-entropy of targets, (B, T), in nats; the rest is as for ``hidden``.
+
+        Its gradient is that of the loss with a pull on what the readout reads.
+        """
+        hidden, after = self.hidden(ids, state, noise, path, inside)
+        dropped = self._drop(hidden, noise, self.config.readout_dropout)
+        loss = self._cross_entropy(dropped.flatten(0, 1), targets.t().flatten())
+        return pull.added(loss, hidden, dropped, self.join([layer[0] for layer in state]), ids), after
+
+    def _cross_entropy(self, rows: Tensor, wanted: Tensor) -> Tensor:
+        """Return the mean cross-entropy of ids (N,) given what the readout reads, (N, H)."""
         if kernels.run_with(rows):
-            return kernels.readout_loss(rows, self.readout.weight, self.readout.bias, wanted), state
+            return kernels.readout_loss(rows, self.readout.weight, self.readout.bias, wanted)
         weight, bias = (part.to(rows.dtype) for part in (self.readout.weight, self.readout.bias))
         logits = nn.functional.linear(rows, weight, bias).to(self.readout.weight.dtype)
-        return nn.functional.cross_entropy(logits, wanted), state
+        return nn.functional.cross_entropy(logits, wanted)
 
     @torch.no_grad()
     def trace(
@@ -229,19 +247,26 @@ class Network(nn.Module):
         return float(torch.stack(errors).max())
 
     def _window(
-        self, ids: Tensor, state: NetworkState, path: Path | None = None, inside: bool | None = None
+        self,
+        ids: Tensor,
+        state: NetworkState,
+        path: Path | None = None,
+        inside: bool | None = None,
+        read: Tensor | None = None,
     ) -> tuple[_NativeWindow | _TorchWindow | StackWindow, NetworkState]:
         reset = ids.t() == BOUNDARY  # (T, B)
         # a reset at the first timestep needs no cut: the state simply starts at zero
         state = tuple(tuple(part * ~reset[0].unsqueeze(1) for part in layer) for layer in state)
         inside = bool(reset[1:].any()) if inside is None else inside
         if path is not None and path.rebuilt and not inside:
-            return StackWindow(path, self.inputs(ids.t()), path.half or self.readout.weight.dtype), state
+            first = self.inputs(ids.t()) if read is None else read
+            return StackWindow(path, first, path.half or self.readout.weight.dtype), state
         if not self.config.zoneout and kernels.usable(self.config.cell, self.readout.weight):
             symbols = None if self.embedding is None else self.embedding.weight
             resets = reset.to(torch.uint8).contiguous() if inside else None
             return _NativeWindow(self.config.cell, symbols, ids.t().contiguous(), resets), state
-        return _TorchWindow(self.inputs(ids.t()), reset, cut_at_resets(reset) if inside else None), state
+        first = self.inputs(ids.t()) if read is None else read
+        return _TorchWindow(first, reset, cut_at_resets(reset) if inside else None), state
 
     def reference(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         """Read a window step by step in plain PyTorch; arguments and results as in ``forward``."""
@@ -292,9 +317,17 @@ class Network(nn.Module):
         zeros = self.readout.weight.new_zeros(*ids.shape, self.vocab_size)
         return zeros.scatter_(-1, ids.unsqueeze(-1), 1.0)
 
-    def _drop(self, values: Tensor, noise: torch.Generator | None) -> Tensor:
-        """Inverted dropout: kept values grow, so evaluation needs no scaling."""
-        keep = 1.0 - self.config.dropout
+    def _dropped_inputs(self, ids: Tensor, noise: torch.Generator | None) -> Tensor | None:
+        """Return what is left of what the first layer reads, (T, B, I); None if it reads all of it."""
+        share = self.config.input_dropout
+        return self._drop(self.inputs(ids.t()), noise, share) if share and noise is not None else None
+
+    def _drop(self, values: Tensor, noise: torch.Generator | None, share: float) -> Tensor:
+        """Set a share of values (T, B, ·) to zero; kept ones grow, so evaluation needs no scaling.
+
+        Source: Srivastava et al. 2014, "Dropout"; Gal & Ghahramani 2016 for one mask a window.
+        """
+        keep = 1.0 - share
         if noise is None or keep == 1.0:
             return values
         like = values[:1] if self.config.dropout_kind == "variational" else values

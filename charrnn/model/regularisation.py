@@ -1,7 +1,8 @@
-"""What makes a layer forget at random while it learns: recurrent weight-drop and zoneout.
+"""What makes a layer forget at random while it learns, recurrent weight-drop and zoneout, and what keeps its
+activations small and slow.
 
 Masks come from the generator of the training step, so they depend on nothing but seed and step. Dropout
-of layer outputs is ``Network``'s own.
+of inputs and outputs is ``Network``'s own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from charrnn.config import ModelConfig
 from charrnn.errors import ConfigError
 from charrnn.model.cells.base import Hold, RecurrentLayer, State, untouched
+from charrnn.text.vocabulary import BOUNDARY
 
 RECURRENT = "weight_hh_l0"
 
@@ -124,6 +126,42 @@ def _use(layer: RecurrentLayer, weight: Tensor) -> None:
     layer._parameters[RECURRENT] = weight
     if hasattr(layer, "_flat_weights"):  # torch.nn's own list of its weights
         layer._flat_weights[layer._flat_weights_names.index(RECURRENT)] = weight
+
+
+class Pull(NamedTuple):
+    """What large activations and fast ones cost while a network learns: AR and TAR.
+
+    Source: Merity, McCann & Socher 2017, "Revisiting Activation Regularization for Language RNNs".
+    """
+
+    size: float
+    """Factor of the mean square of what the readout reads, after dropout."""
+    change: float
+    """Factor of the mean square of its change from one timestep to the next, before dropout."""
+
+    def added(self, loss: Tensor, outputs: Tensor, dropped: Tensor, before: Tensor, ids: Tensor) -> Tensor:
+        """Return a loss with the same value whose gradient is that of its sum with both costs.
+
+        The first timestep has changed since the window before, so that segments of a window cost what the
+        window does; one that begins a document has not.
+
+        Args:
+            loss: ().
+            outputs: What the readout reads, (T, B, H).
+            dropped: The same after dropout.
+            before: The same at the end of the window before, (B, H).
+            ids: What was read, (B, T).
+        """
+        if not any(self):
+            return loss
+        outputs, dropped = outputs.to(loss.dtype), dropped.to(loss.dtype)
+        changes = outputs - torch.cat([before.unsqueeze(0), outputs[:-1]])
+        changes = changes * (ids.t() != BOUNDARY).unsqueeze(2)
+        cost = self.size * dropped.square().mean() + self.change * changes.square().mean()
+        return loss + (cost - cost.detach())
+
+
+NO_PULL = Pull(0.0, 0.0)
 
 
 def check_levers(config: ModelConfig, layer: RecurrentLayer) -> None:

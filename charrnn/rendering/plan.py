@@ -12,10 +12,21 @@ from charrnn.events import PlanEvent
 from charrnn.rendering.tables import table
 
 LEVERS = {
-    "model": ("dropout_kind", "weight_drop", "zoneout", "skip_connections", "init", "forget_init"),
+    "model": (
+        "input_dropout",
+        "output_dropout",
+        "dropout_kind",
+        "weight_drop",
+        "zoneout",
+        "skip_connections",
+        "init",
+        "forget_init",
+    ),
     "training": (
         "schedule",
         "l2",
+        "activation_l2",
+        "temporal_l2",
         "grad_clip",
         "grad_clip_value",
         "averaging",

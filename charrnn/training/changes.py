@@ -19,6 +19,8 @@ MAY_CHANGE = (
     "training.warmup_fraction",
     "training.weight_decay",
     "training.l2",
+    "training.activation_l2",
+    "training.temporal_l2",
     "training.grad_clip",
     "training.grad_clip_value",
     "training.recompute",

@@ -47,8 +47,8 @@ def make_plan(config: Config, train_chars: int, val_chars: int, vocab_size: int,
 
     Raises:
         TextError: The training split is shorter than one window.
-        ConfigError: A readout alone is to be fitted, but everything below it is trained, or ``seq_len_start``
-            is above ``seq_len``.
+        ConfigError: A readout alone is to be fitted, but everything below it is trained, or the reverse, or
+            ``seq_len_start`` is above ``seq_len``.
     """
     model = config.model
     fixed = CELLS[model.cell].fixed
@@ -116,6 +116,10 @@ def _readout(training: TrainingConfig, cell: str, fixed: bool) -> TrainingConfig
         raise ConfigError(
             f"`training.readout` is `ridge`, but a network of `{cell}` cells is trained by gradient",
             "`--cell esn` has a readout to fit",
+        )
+    if fixed and (training.activation_l2 or training.temporal_l2):
+        raise ConfigError(
+            f"`training.activation_l2` and `temporal_l2` change activations, and those of `{cell}` are fixed"
         )
     return replace(training, readout="ridge") if fixed and training.readout is None else training
 

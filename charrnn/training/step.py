@@ -17,6 +17,7 @@ from charrnn.devices import arithmetic
 from charrnn.errors import TrainingError
 from charrnn.model.network import Network, NetworkState
 from charrnn.model.paths import Path, choose_path, find_gpu
+from charrnn.model.regularisation import Pull
 from charrnn.training.distributed import ALONE, Team
 from charrnn.training.optimizers import parameter_groups, pull_to_zero
 from charrnn.training.parts import Part, backward_in_segments, detached, joined
@@ -61,6 +62,7 @@ class Step:
         self.training = training
         self.device = device
         self.recipe = OPTIMIZERS[training.optimizer]
+        self.pull = Pull(training.activation_l2, training.temporal_l2)
         groups = parameter_groups(network, self.recipe, training)
         self.optimizer = self.recipe.make(groups, training.learning_rate, device)
         self.parts = 1
@@ -168,8 +170,8 @@ class Step:
     def _loss(self, part: Part) -> tuple[Tensor, NetworkState]:
         given = part.ids, part.targets, part.state, part.noise
         if not self.network.stacked:  # a network of its own, which knows one way only
-            return self.network.loss(*given)
-        return self.network.loss(*given, self.path, part.inside)
+            return self.network.loss(*given, self.pull)
+        return self.network.loss(*given, self.path, part.inside, self.pull)
 
     def _update(self, rate: float | Tensor) -> Tensor:
         training = self.training

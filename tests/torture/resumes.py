@@ -11,6 +11,8 @@ from torture.work import SETTINGS, Place, differences, place
 
 LEVERS: dict[str, dict[str, Any]] = {
     "variational dropout": {"model.dropout_kind": "variational"},
+    "dropout of three places": {"model.input_dropout": 0.1, "model.output_dropout": 0.4},
+    "activations": {"training.activation_l2": 2.0, "training.temporal_l2": 1.0},
     "weight drop": {"model.weight_drop": 0.3},
     "zoneout": {"model.zoneout": 0.2},
     "all levers": {

@@ -33,6 +33,7 @@ from charrnn.model.cells.base import Hold, State
 from charrnn.model.cells.lstm import LSTM
 from charrnn.model.initial import initialise
 from charrnn.model.network import LayerHold, Network, NetworkState, no_hold
+from charrnn.model.regularisation import NO_PULL, Pull
 from charrnn.model.segments import cut_at_resets
 from charrnn.model.visits import find_visits
 from charrnn.text.vocabulary import BOUNDARY
@@ -172,11 +173,14 @@ class Compressor(Network):
     def hidden(
         self, ids: Tensor, state: NetworkState, noise: torch.Generator | None = None
     ) -> tuple[Tensor, NetworkState]:
-        """Return the top hidden states of both levels side by side, (T, B, 2 H), and the state after."""
+        """Return the top hidden states of both levels side by side, (T, B, 2 H), and the state after.
+
+        What is dropped of a symbol is dropped for both levels.
+        """
         count, symbols = self.config.num_layers, ids.t()
         reset = symbols == BOUNDARY
         state = tuple(tuple(part * ~reset[0].unsqueeze(1) for part in layer) for layer in state)
-        inputs = self.inputs(symbols)
+        inputs = self._drop(self.inputs(symbols), noise, self.config.input_dropout)
         lower, lower_after = self._run_lower(inputs, reset, state[:count], noise)
         with torch.no_grad():
             before = torch.cat([state[count - 1][0].unsqueeze(0), lower[:-1]])
@@ -225,23 +229,30 @@ class Compressor(Network):
         after = []
         for layer, own in zip(layers, state, strict=True):
             if after and isinstance(values, PackedSequence):
-                values = PackedSequence(self._drop(values.data, noise), values.batch_sizes)
+                dropped = self._drop(values.data, noise, self.config.dropout)
+                values = PackedSequence(dropped, values.batch_sizes)
             elif after:
-                values = self._drop(values, noise)
+                values = self._drop(values, noise, self.config.dropout)
             values, own = layer.recurrence(values, own)
             after.append(own)
         return values, after
 
     def loss(
-        self, ids: Tensor, targets: Tensor, state: NetworkState, noise: torch.Generator | None = None
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        state: NetworkState,
+        noise: torch.Generator | None = None,
+        pull: Pull = NO_PULL,
     ) -> tuple[Tensor, NetworkState]:
         """Return the mean cross-entropy of targets, (B, T), in nats; the gradient is that of both levels'."""
-        hidden, state = self.hidden(ids, state, noise)
-        values, wanted = self._drop(hidden, noise), targets.t().flatten()
+        hidden, after = self.hidden(ids, state, noise)
+        values, wanted = self._drop(hidden, noise, self.config.readout_dropout), targets.t().flatten()
         loss = cross_entropy(self.readout(values).flatten(0, 1), wanted)
         lower = values[..., : self.config.hidden_size]
         own = cross_entropy(self.predictor(lower).flatten(0, 1), wanted)
-        return loss + (own - own.detach()), state
+        loss = loss + (own - own.detach())
+        return pull.added(loss, hidden, values, self._outputs(state), ids), after
 
 
 def _check(config: ModelConfig) -> None:
