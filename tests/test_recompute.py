@@ -23,8 +23,9 @@ def make_step(cell="lstm", path=OWN, recompute=True, **model):
     config = ModelConfig(
         **{"cell": cell, "hidden_size": 9, "num_layers": 2, "embedding_size": 4, "dropout": 0.0} | model
     )
+    pull = {"activation_l2": 2.0, "temporal_l2": 3.0}
     training = TrainingConfig(
-        batch_size=ROWS, learning_rate=0.1, optimizer="sgd", grad_clip=1e6, recompute=recompute
+        batch_size=ROWS, learning_rate=0.1, optimizer="sgd", grad_clip=1e6, recompute=recompute, **pull
     )
     return Step(new_network(config, 11, seed=3), training, CPU, path=path)
 
@@ -64,7 +65,7 @@ def test_so_it_is_without_native_kernels(monkeypatch, path):
 
 
 @pytest.mark.parametrize(
-    "levers", [{"dropout": 0.4}, {"weight_drop": 0.5}, {"dropout": 0.3, "weight_drop": 0.3}]
+    "levers", [{"dropout": 0.4}, {"weight_drop": 0.5}, {"input_dropout": 0.3, "weight_drop": 0.3}]
 )
 def test_masks_of_a_whole_window_are_those_of_every_segment(levers):
     levers |= {"dropout_kind": "variational"}
