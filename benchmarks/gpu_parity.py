@@ -320,7 +320,8 @@ def persistent_points(device: torch.device, rehearse: bool) -> Iterator[Point]:
     if device.type != "cuda" or rehearse or why_not("lstm", device):
         return
     for cell, dtype, case in check.comparisons(check.LARGE):
-        sizes = f"{case.hidden_size}x{case.batch_size}x{case.length}"
+        sizes = f"{case.layers}x" if case.layers > 1 else ""
+        sizes += f"{case.hidden_size}x{case.batch_size}x{case.length}"
         run = partial(compare_persistent, device, cell, dtype, case)
         yield Point(f"persistent {cell} {sizes} {str(dtype).removeprefix('torch.')}", run)
 

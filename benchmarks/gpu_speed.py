@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
-from gpu_book import Point, is_broken, wait
+from gpu_book import Point
 from gpu_ours import GROUP, RATE, VOCAB_SIZE, Ours, random_ids, random_network
 from gpu_parity import make_pieces
+from gpu_timing import over, rated, timed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from charrnn.bench.timing import Task, Timings, measure
 from charrnn.config import CELLS
 from charrnn.devices import arithmetic
 from charrnn.inspection.choice import add, scored_labels
@@ -40,7 +40,6 @@ from charrnn.text.vocabulary import BOUNDARY, ESCAPE
 
 STOCK = {"lstm": nn.LSTM, "gru": nn.GRU}
 TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TURN_SECONDS = 0.05
 CLIP = 1.0
 TRAININGS = {  # layers, H, B, T, embedding, V: then what is asked for, over stock, over the stack, chars/s
     "lstm 3x512": ((3, 512, 128, 256, 0, 65), (3.0, 1.5, 5e6)),
@@ -49,8 +48,10 @@ TRAININGS = {  # layers, H, B, T, embedding, V: then what is asked for, over sto
 }
 GRID = [(h, b) for h in (64, 128, 192, 256, 512, 768, 1024, 1536, 2048) for b in (8, 32, 128, 512)]
 GRID_LENGTH = 64
-RECURRENCES = [(h, b) for h in (128, 256, 512, 1024, 2048) for b in (16, 128, 512)]
-"""Where the persistent kernels, which nothing selects, stand beside torch's in a layer alone."""
+RECURRENCES = [(h, b, 128) for h in (128, 256, 512, 1024, 2048) for b in (16, 128, 512)]
+"""Where the persistent kernels, which nothing selects, stand beside torch's in a layer alone: H, B, T."""
+WAVEFRONTS = [(h, 128, 256, 3) for h in (512, 1024)]
+"""And several layers: H, B, T, layers."""
 STREAMS = {1: 1e5, 64: None, 1024: 1e7, 4096: None}
 """Texts side by side, and the characters per second that are asked for."""
 TEMPERATURE = 0.8
@@ -98,9 +99,9 @@ def _points(device: torch.device, rehearse: bool) -> Iterator[Point]:
     if rehearse or device.type != "cuda":
         return
     for cell in STOCK:
-        for size, rows in RECURRENCES:
-            run = partial(time_recurrence, device, cell, size, rows, 128, seconds=2.0)
-            yield Point(f"recurrence {cell} {size} B{rows}", run)
+        for size, rows, *more in RECURRENCES + WAVEFRONTS:
+            run = partial(time_recurrence, device, cell, size, rows, *more, seconds=2.0)
+            yield Point(f"recurrence {cell} {'3x' if more[1:] else ''}{size} B{rows}", run)
 
 
 def summary(points: dict[str, Any]) -> dict[str, Any]:
@@ -113,80 +114,6 @@ def summary(points: dict[str, Any]) -> dict[str, Any]:
     mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios))
     worst = min(ratios, key=ratios.get)
     return {"grid_points": len(ratios), "grid_mean": mean, "grid_worst": [worst, ratios[worst]]}
-
-
-# -- timing -----------------------------------------------------------------------------------------
-
-
-def timed(
-    device: torch.device, works: dict[str, tuple[Callable[[], object], float]], seconds: float
-) -> Timings:
-    """Time works in turn, each a call and how much it does; in no seconds, once: a rehearsal."""
-    tasks = []
-    for name, (work, amount) in works.items():
-        count = _fitting(device, work) if seconds else 1
-        tasks.append(Task(name, partial(_turn, device, work, count), amount * count))
-    return measure(tasks, None if seconds else 1, seconds)
-
-
-def _turn(device: torch.device, work: Callable[[], object], count: int) -> None:
-    for _ in range(count):
-        work()
-    wait(device)
-
-
-def _fitting(device: torch.device, work: Callable[[], object]) -> int:
-    """Return how many calls take about ``TURN_SECONDS``; the first few set things up."""
-    for _ in range(4):
-        work()
-    wait(device)
-    begun = time.perf_counter()
-    _turn(device, work, 2)
-    return int(np.clip(2 * TURN_SECONDS / max(time.perf_counter() - begun, 1e-9), 1, 500))
-
-
-def _failing(make: Callable[[], Callable[[], object]]) -> Callable[[], object] | str:
-    """Return what can be called, or why it cannot."""
-    try:
-        work = make()
-        work()
-    except (RuntimeError, ImportError, ValueError) as problem:
-        if is_broken(problem):
-            raise
-        return f"{type(problem).__name__}: {str(problem).strip()[:200]}"
-    return work
-
-
-def rated(
-    device: torch.device,
-    ways: dict[str, Callable[[], Callable[[], object]]],
-    amounts: dict[str, float],
-    seconds: float,
-) -> tuple[dict[str, Any], Timings]:
-    """Time the ways that can run; return their rates, and what is wrong with the others."""
-    works, failed = {}, {}
-    for name, make in ways.items():
-        work = _failing(make)
-        if isinstance(work, str):
-            failed[name] = work
-        else:
-            works[name] = (work, amounts[name])
-    timings = timed(device, works, seconds)
-    row: dict[str, Any] = {"rounds": timings.rounds, "per_second": {n: timings.rate(n) for n in works}}
-    return row | ({"failed": failed} if failed else {}), timings
-
-
-def over(timings: Timings, own: str, others: Sequence[str]) -> dict[str, Any]:
-    """Return how many times as fast as the best of some others a way is, and as each of them."""
-    there = [name for name in others if name in timings.seconds]
-    if own not in timings.seconds or not there:
-        return {}
-    best = max(there, key=timings.rate)
-    return {
-        "best": best,
-        **asdict(timings.ratio(own, best)),
-        "each": {n: timings.ratio(own, n).median for n in there},
-    }
 
 
 # -- training ---------------------------------------------------------------------------------------
@@ -286,22 +213,26 @@ def time_training(
 
 
 def time_recurrence(
-    device: torch.device, cell: str, size: int, rows: int, length: int, *, seconds: float
+    device: torch.device, cell: str, size: int, rows: int, length: int, layers: int = 1, *, seconds: float
 ) -> dict[str, Any]:
-    """Time one layer forward and backward, per timestep: torch's in every type, and the persistent kernels.
+    """Time layers forward and backward, per timestep: torch's in every type, and the persistent kernels.
 
-    Torch's includes the product of its inputs, (T, B, H), and so does ours.
+    Torch's includes the product of its inputs, (T, B, H), and so does ours. Several layers of ours are a
+    wavefront, and apart from it one launch each.
     """
     ways: dict[str, Callable[[], Callable[[], object]]] = {}
     for precision in list(TYPES) if device.type == "cuda" else ["fp32"]:
-        ways[f"torch {precision}"] = partial(_torch_layer, device, cell, size, rows, length, precision)
+        ways[f"torch {precision}"] = partial(
+            _torch_layers, device, cell, layers, size, rows, length, precision
+        )
     if device.type == "cuda":
-        for dtype in (torch.bfloat16, torch.float16):
-            name = f"persistent {str(dtype).removeprefix('torch.')}"
-            ways[name] = partial(_persistent_layer, device, cell, size, rows, length, dtype)
+        for dtype, at_once in product((torch.bfloat16, torch.float16), {layers, 1}):
+            name = f"persistent {str(dtype).removeprefix('torch.')}{' apart' if at_once < layers else ''}"
+            sizes = (layers, at_once, size, rows, length)
+            ways[name] = partial(_persistent_layers, device, cell, *sizes, dtype)
     row, timings = rated(device, ways, dict.fromkeys(ways, length), seconds)
     row |= {
-        "sizes": [cell, size, rows, length],
+        "sizes": [cell, size, rows, length, layers],
         "microseconds": {n: 1e6 / r for n, r in row["per_second"].items()},
     }
     others = [name for name in ways if name.startswith("torch")]
@@ -312,11 +243,11 @@ def time_recurrence(
     return row
 
 
-def _torch_layer(
-    device: torch.device, cell: str, size: int, rows: int, length: int, precision: str
+def _torch_layers(
+    device: torch.device, cell: str, layers: int, size: int, rows: int, length: int, precision: str
 ) -> Callable[[], object]:
     dtype = TYPES[precision]
-    layer = STOCK[cell](size, size).to(device, dtype)
+    layer = STOCK[cell](size, size, layers).to(device, dtype)
     inputs = torch.randn(length, rows, size, device=device, dtype=dtype).requires_grad_()
     gradient = torch.ones(length, rows, size, device=device, dtype=dtype)
 
@@ -327,16 +258,31 @@ def _torch_layer(
     return work
 
 
-def _persistent_layer(
-    device: torch.device, cell: str, size: int, rows: int, length: int, dtype: torch.dtype
+def _persistent_layers(
+    device: torch.device,
+    cell: str,
+    layers: int,
+    at_once: int,
+    size: int,
+    rows: int,
+    length: int,
+    dtype: torch.dtype,
 ) -> Callable[[], object]:
-    from charrnn.model.persistent import run_layer
+    from charrnn.model.persistent import run_layers
 
-    layer = CELLS[cell](size, size).to(device)
+    stack = [CELLS[cell](size, size).to(device) for _ in range(layers)]
     inputs = torch.randn(length, rows, size, device=device, dtype=dtype).requires_grad_()
     gradient = torch.ones(length, rows, size, device=device, dtype=dtype)
-    state = layer.zero_state(rows)
-    return lambda: run_layer(cell, layer, inputs, None, state, None, dtype)[0].backward(gradient)
+    state = stack[0].zero_state(rows)
+
+    def work() -> None:
+        read = inputs
+        for n in range(0, layers, at_once):
+            some = stack[n : n + at_once]
+            (*_, read), _ = run_layers(cell, some, read, None, [state] * len(some), None, dtype)
+        read.backward(gradient)
+
+    return work
 
 
 # -- sampling ---------------------------------------------------------------------------------------

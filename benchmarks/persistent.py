@@ -1,6 +1,6 @@
 """What a compiler makes of the persistent kernels for a GPU that need not be here; whether they are right.
 
-    python benchmarks/persistent.py [--capability 90] [--hidden-size 512 1024] [--cell lstm gru]
+    python benchmarks/persistent.py [--capability 90] [--hidden-size 512 1024] [--layers 1 3] [--cell gru]
     python benchmarks/persistent.py --check cuda
 
 One JSON object a kernel: the registers of a thread, the bytes that it spills, the shared memory of a program,
@@ -24,7 +24,7 @@ from charrnn.model.persistent.window import options
 
 SHARED_BYTES = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024}
 """What a program can have, by compute capability (CUDA C++ Programming Guide, technical specifications)."""
-POINTERS = {"x": "*bf16", "w": "*bf16", "gates": "*bf16", "h": "*bf16", "d_output": "*bf16"}
+POINTERS = dict.fromkeys(("x", "w", "w_in", "drop", "gates", "h", "passed", "d_output"), "*bf16")
 POINTERS |= {"bias": "*fp32", "state": "*fp32", "carry": "*fp32", "counter": "*i32", "reset": "*u8"}
 
 
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--processors", type=int, default=132, help="streaming multiprocessors")
     parser.add_argument("--cell", nargs="+", default=["lstm", "gru"], choices=["lstm", "gru"])
     parser.add_argument("--hidden-size", nargs="+", type=int, default=[512, 1024, 1840])
+    parser.add_argument("--layers", nargs="+", type=int, default=[1])
     parser.add_argument("--batch-size", type=int, default=128)
     chosen = parser.parse_args()
     if chosen.check:
@@ -47,9 +48,10 @@ def main() -> None:
 
 def compiled(chosen: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Yield what every kernel takes that was asked for."""
-    for capability, cell, hidden_size in product(chosen.capability, chosen.cell, chosen.hidden_size):
+    asked = product(chosen.capability, chosen.cell, chosen.hidden_size, chosen.layers)
+    for capability, cell, hidden_size, layers in asked:
         shared_bytes = SHARED_BYTES[capability]
-        tiling = choose(hidden_size, chosen.batch_size, chosen.processors, shared_bytes, 2)
+        tiling = choose(hidden_size, chosen.batch_size, chosen.processors, shared_bytes, 2, layers)
         for direction in ("forward", "backward"):
             found = resources(cell, hidden_size, tiling, direction, capability)
             yield {"capability": capability, "cell": cell, "kernel": direction, **found}
@@ -65,7 +67,7 @@ def resources(
     found = usage(compiled.asm["cubin"])
     barrier = [word for word in ("acquire", "release") if f".{word}." in compiled.asm["ptx"]]
     return {
-        "programs": [tiling.slices(hidden_size), tiling.groups],
+        "programs": [tiling.slices(hidden_size), tiling.groups, tiling.layers],
         **constants,
         "weight_bytes": constants["RESIDENT"] * constants["DEPTH"] * width * 2,
         "shared_bytes": compiled.metadata.shared,
@@ -86,9 +88,9 @@ def compile_kernel(
     from charrnn.model.persistent import kernels
 
     kernel = getattr(kernels, direction)
-    fixed = {**constants, "TYPE": language.bfloat16, "reset": None}
-    if not constants["GRU"]:
-        fixed["bias"] = None
+    fixed = {**constants, "TYPE": language.bfloat16, "reset": None, "drop": None}
+    if tiling.layers == 1:
+        fixed |= {"w_in": None} if constants["GRU"] else {"w_in": None, "bias": None}
     fixed = {name: value for name, value in fixed.items() if name in kernel.arg_names}
     signature = {name: POINTERS.get(name, "i32") for name in kernel.arg_names}
     signature |= dict.fromkeys(fixed, "constexpr")

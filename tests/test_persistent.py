@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import torch
 
 from charrnn.config import CELLS
 from charrnn.errors import CharrnnError
-from charrnn.model.persistent import run_layer, self_check, why_not
+from charrnn.model.persistent import run_layers, self_check, why_not
 from charrnn.model.persistent.check import Case, compare
 from charrnn.model.persistent.tiling import SLACK_BYTES, UNITS, Tiling, choose
 from charrnn.model.persistent.window import Window
@@ -58,9 +59,9 @@ def interpreter():
         yield
 
 
-def one_program(hidden, rows=16, depth=16, shared=1 << 20):
-    """A tiling for a single program, whose products are many and small."""
-    return Tiling(max(UNITS, 1 << (hidden - 1).bit_length()), rows, depth, 1, shared)
+def one_program(hidden, rows=16, depth=16, shared=1 << 20, layers=1):
+    """A tiling for a single program a layer, whose products are many and small."""
+    return Tiling(max(UNITS, 1 << (hidden - 1).bit_length()), rows, depth, 1, shared, layers)
 
 
 @on_triton
@@ -74,22 +75,48 @@ def one_program(hidden, rows=16, depth=16, shared=1 << 20):
         (Case(33, 17, 4, 6), SLACK_BYTES + 60 * 1024),
         (Case(13, 35, 3, 4, resets=0.3), 1 << 20),
         (Case(20, 5, 6, 3, resets=1.0), 1 << 20),
+        (Case(20, 5, 7, 3, layers=2), 1 << 20),
+        (Case(20, 5, 4, 3, layers=2), 0),
+        (Case(33, 17, 4, 6, layers=3), SLACK_BYTES + 100 * 1024),
+        (Case(13, 19, 5, 4, resets=0.3, layers=3, dropout=0.3), 1 << 20),
     ],
 )
 def test_a_window_equals_torchs(cell, case, shared):
-    tiling = one_program(case.hidden_size, shared=shared)
+    tiling = one_program(case.hidden_size, shared=shared, layers=case.layers)
     errors = compare(cell, torch.float32, case, DEVICE, tiling)
     assert max(errors.values()) < 5e-6, errors
 
 
 @on_triton
 @pytest.mark.parametrize("cell", RECURRENT)
-def test_several_programs_part_units_and_rows_among_them(cell):
-    tiling = Tiling(UNITS, 16, 16, groups=2, shared_bytes=1 << 20, steps=1)
-    case = Case(39, 53, 3, 5, resets=0.2)  # 3 slices of units, 4 tiles of rows for 2 groups
+@pytest.mark.parametrize("layers", [1, 2])
+def test_several_programs_part_units_and_rows_among_them(cell, layers):
+    tiling = Tiling(UNITS, 16, 16, groups=2, shared_bytes=1 << 20, layers=layers, steps=1)
+    case = Case(39, 53, 3, 5, resets=0.2, layers=layers)  # 3 slices of units, 4 tiles of rows for 2 groups
     assert (tiling.slices(case.hidden_size), tiling.tiles(case.batch_size)) == (3, 4)
     errors = compare(cell, torch.float32, case, DEVICE, tiling)
     assert max(errors.values()) < 5e-6, errors
+
+
+@on_triton
+def test_layers_that_do_not_fit_get_launches_of_their_own():
+    case = Case(20, 5, 4, 3, layers=3, dropout=0.3)
+    errors = compare("lstm", torch.float32, case, DEVICE, one_program(20, layers=2))
+    assert max(errors.values()) < 5e-6, errors
+
+
+@on_triton
+def test_factors_of_every_timestep_are_had_from_one():
+    torch.manual_seed(0)
+    layers = torch.nn.ModuleList(CELLS["lstm"](width, 18) for width in (4, 18)).to(DEVICE)
+    inputs, drop = torch.randn(5, 3, 4, device=DEVICE), torch.rand(1, 1, 3, 18, device=DEVICE)
+    states = [layer.zero_state(3) for layer in layers]
+    results = []
+    for factors in (drop, drop.expand(1, 5, 3, 18)):
+        args = (inputs, None, states, None, torch.float32, factors, one_program(18, layers=2))
+        (_, outputs), _ = run_layers("lstm", layers, *args)
+        results.append([outputs, *torch.autograd.grad(outputs.square().sum(), layers.parameters())])
+    assert all(map(torch.equal, *results))
 
 
 @on_triton
@@ -127,7 +154,7 @@ def test_symbols_are_looked_up(cell, embedding):
     wanted = [*layer.parameters(), *([] if symbols is None else [symbols])]
     state = layer.zero_state(batch)
     tiling = one_program(hidden)
-    mine, _ = run_layer(cell, layer, symbols, ids, state, None, torch.float32, tiling)
+    (mine,), _ = run_layers(cell, [layer], symbols, ids, [state], None, torch.float32, None, tiling)
     expected, _ = layer.reference(inputs, state)
     torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
     both = [torch.autograd.grad(outputs.square().sum(), wanted) for outputs in (mine, expected)]
@@ -143,8 +170,9 @@ def test_without_gradients_nothing_is_kept_and_the_result_is_the_same():
     results = []
     for keep in (True, False):
         with torch.set_grad_enabled(keep):
-            results.append(run_layer("gru", layer, inputs, None, state, None, torch.float32, one_program(20)))
-    (kept, (kept_after,)), (plain, (after,)) = results
+            args = (inputs, None, [state], None, torch.float32, None, one_program(20))
+            results.append(run_layers("gru", [layer], *args))
+    ((kept,), ((kept_after,),)), ((plain,), ((after,),)) = results
     assert kept.requires_grad and not plain.requires_grad
     assert torch.equal(kept, plain) and torch.equal(kept_after, after)
 
@@ -153,9 +181,8 @@ def test_without_gradients_nothing_is_kept_and_the_result_is_the_same():
 def test_gradients_are_made_once():
     layer = CELLS["lstm"](3, 8).to(DEVICE)
     inputs = torch.randn(2, 2, 3, device=DEVICE)
-    outputs, _ = run_layer(
-        "lstm", layer, inputs, None, layer.zero_state(2), None, torch.float32, one_program(8)
-    )
+    args = (inputs, None, [layer.zero_state(2)], None, torch.float32, None, one_program(8))
+    (outputs,), _ = run_layers("lstm", [layer], *args)
     outputs.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="once"):
         outputs.sum().backward()
@@ -173,20 +200,21 @@ def as_program(number, window, gradients):
             """Write nothing back: the arrays are the others' too, who are still at work."""
 
     builder = interpreter.interpreter_builder
-    builder.grid_dim = (window.tiling.slices(window.size), window.tiling.groups, 1)
+    builder.grid_dim = (window.tiling.slices(window.size), window.tiling.groups, window.layers)
     builder.set_grid_dim = lambda *dimensions: None
     builder.set_grid_idx = lambda *index: setattr(builder, "grid_idx", number)
     interpreter.GridExecutor = OneProgram
-    window.counter.zero_ = lambda: None  # the parent did, before anybody arrived
+    window._nobody_arrived = lambda layers: None  # the parent did that, before anybody arrived
     window.backward(*gradients) if gradients else window.forward()
 
 
 def at_the_same_time(window, gradients=()):
     window.counter.zero_()
     processes = [
-        multiprocessing.get_context("fork").Process(target=as_program, args=((s, g, 0), window, gradients))
+        multiprocessing.get_context("fork").Process(target=as_program, args=((s, g, n), window, gradients))
         for s in range(window.tiling.slices(window.size))
         for g in range(window.tiling.groups)
+        for n in range(window.layers)
     ]
     for process in processes:
         process.start()
@@ -198,12 +226,14 @@ def at_the_same_time(window, gradients=()):
 
 def window_of(cell, tiling, length=4, batch=20, hidden=24):
     torch.manual_seed(0)
-    gates = {"lstm": 4, "gru": 3}[cell]
-    inner_bias = torch.randn(hidden) if cell == "gru" else None
-    weight = torch.randn(gates * hidden, hidden) / hidden**0.5
-    h, carried = torch.randn(2, batch, hidden)
+    layers, gates = tiling.layers, {"lstm": 4, "gru": 3}[cell]
+    bias = torch.randn(layers, 4 * hidden) if cell == "gru" or layers > 1 else None
+    weight, weight_in = torch.randn(2, layers, gates * hidden, hidden) / hidden**0.5
+    h, carried = torch.randn(2, layers, batch, hidden)
     gate_input, reset = torch.randn(length, batch, gates * hidden), torch.rand(length, batch) < 0.1
-    window = Window(tiling, gate_input, weight, inner_bias, h, carried, reset, keep=True)
+    upper = (weight_in[1:], bias) if layers > 1 else (None, bias)
+    drop = torch.rand(layers - 1, length, batch, hidden) if layers > 1 else None
+    window = Window(tiling, gate_input, weight, *upper, h, carried, reset, drop, keep=True)
     for array in vars(window).values():
         if isinstance(array, torch.Tensor):
             array.share_memory_()
@@ -214,25 +244,27 @@ def window_of(cell, tiling, length=4, batch=20, hidden=24):
 @in_the_interpreter
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("cell", RECURRENT)
-def test_programs_at_work_at_the_same_time_wait_for_one_another(cell):
-    alone = window_of(cell, one_program(24))
-    together = window_of(cell, Tiling(UNITS, 16, 16, groups=1, shared_bytes=1 << 20))
+@pytest.mark.parametrize("layers", [1, 2])
+def test_programs_at_work_at_the_same_time_wait_for_one_another(cell, layers):
+    alone = window_of(cell, one_program(24, layers=layers))
+    together = window_of(cell, Tiling(UNITS, 16, 16, groups=1, shared_bytes=1 << 20, layers=layers))
     assert (together.tiling.slices(24), together.tiling.tiles(20)) == (2, 2)
     alone.forward()
     at_the_same_time(together)
     for name in ("h", "state"):
         torch.testing.assert_close(getattr(together, name), getattr(alone, name), rtol=0, atol=2e-6)
-    gradients = [torch.randn(4, 20, 24).share_memory_(), torch.randn(20, 24).share_memory_()]
+    gradients = [torch.randn(layers, *shape).share_memory_() for shape in ((4, 20, 24), (20, 24))]
     expected_carry = gradients[1].clone()
     expected = alone.backward(gradients[0], expected_carry)
     at_the_same_time(together, gradients)
-    torch.testing.assert_close(together.slots[:-1], expected, rtol=0, atol=5e-6)
+    torch.testing.assert_close(together.slots[:, :-1], expected, rtol=0, atol=5e-6)
     torch.testing.assert_close(gradients[1], expected_carry, rtol=0, atol=5e-6)
 
 
 @on_triton
 def test_a_compiler_for_hopper_and_ampere_keeps_the_weights_and_the_barrier(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "persistent.py"), "--hidden-size", "48"]
+    command += ["--layers", "1", "3"]
     done = subprocess.run(
         [*command, "--capability", "80", "90"],
         env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
@@ -241,11 +273,11 @@ def test_a_compiler_for_hopper_and_ampere_keeps_the_weights_and_the_barrier(tmp_
     )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    kernels = {(row["capability"], row["cell"], row["kernel"]) for row in rows}
-    assert len(kernels) == len(rows) == 8
+    kernels = {(row["capability"], row["cell"], row["kernel"], row["LAYERS"]) for row in rows}
+    assert len(kernels) == len(rows) == 16
     for row in rows:
         assert row["barrier"] == ["acquire", "release"]
-        assert row["RESIDENT"] == row["CHUNKS"]
+        assert row["RESIDENT"] == row["CHUNKS"] * (1 if row["LAYERS"] == 1 else 2)
         operands = row["ROWS"] * row["DEPTH"] * 2
         assert row["weight_bytes"] + operands <= row["shared_bytes"]
         assert row["shared_bytes"] <= row["weight_bytes"] + operands + SLACK_BYTES
@@ -257,14 +289,21 @@ SHARED = 227 * 1024
 
 def test_every_unit_and_every_row_belongs_to_one_program_and_its_weights_fit():
     for hidden in (1, 20, 64, 500, 768, 1024, 1840, 2048, 4096):
-        for batch in (1, 16, 64, 100, 128, 512):
-            tiling = choose(hidden, batch, 132, SHARED, 2)
+        for batch, layers in product((1, 16, 64, 100, 128, 512), (1, 2, 3)):
+            tiling = choose(hidden, batch, 132, SHARED, 2, layers)
             slices, tiles = tiling.slices(hidden), tiling.tiles(batch)
             assert (slices - 1) * tiling.units < hidden <= slices * tiling.units
             assert (tiles - 1) * tiling.rows < batch <= tiles * tiling.rows
-            assert 1 <= tiling.groups <= tiles and slices * tiling.groups <= 132
+            assert 1 <= tiling.groups <= tiles and slices * tiling.groups * tiling.layers <= 132
             for backward in (False, True):
                 assert shared_bytes(tiling, hidden, backward)[1] <= SHARED - SLACK_BYTES
+
+
+def test_a_launch_takes_the_layers_that_there_are_programs_for():
+    assert [choose(hidden, 128, 132, SHARED, 2, 3).layers for hidden in (64, 512, 1024, 1840)] == [3, 3, 2, 1]
+    three = choose(512, 128, 132, SHARED, 2, 3)
+    for backward in (False, True):  # recurrent weights, and those that lead to the neighbour
+        assert shared_bytes(three, 512, backward)[0] == 2 * 4 * 512 * 16 * 2
 
 
 def shared_bytes(tiling, hidden, backward):
@@ -273,8 +312,8 @@ def shared_bytes(tiling, hidden, backward):
     assert found["DEPTH"] * found["CHUNKS"] >= (4 * hidden if backward else hidden)
     chunk = found["DEPTH"] * tiling.units * (1 if backward else 4) * 2
     kept = found["RESIDENT"] * chunk
-    on_their_way = tiling.rows * tiling.depth * 2 + (chunk if found["RESIDENT"] < found["CHUNKS"] else 0)
-    return kept, kept + on_their_way
+    all_stay = found["RESIDENT"] == found["CHUNKS"] * (1 if tiling.layers == 1 else 2)
+    return kept, kept + tiling.rows * tiling.depth * 2 + (0 if all_stay else chunk)
 
 
 def test_all_weights_of_1024_units_stay_and_some_of_1840_do_not():

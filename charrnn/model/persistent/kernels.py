@@ -1,13 +1,23 @@
-"""The persistent recurrence in Triton: a window of an LSTM or GRU layer in one launch, forward and backward.
+"""The persistent recurrence in Triton: a window of LSTM or GRU layers in one launch, forward and backward.
 
-A program owns some units (``UNITS``) and some rows of the batch (``ROWS``). It loads its units' recurrent
+A program owns some units (``UNITS``) of one layer and some rows of the batch (``ROWS``). It loads its units'
 weights before the first timestep and keeps them. In every timestep it waits until the programs of the same
 rows have stored what they made of the one before, multiplies that by its weights, applies the gates, stores
 its part and tells the others: one barrier a timestep. c of an LSTM, h of a GRU stay in fp32 registers; what
 the others read, and the gates kept for the way back, have the dtype of the products' operands.
 
+Several layers of a launch make a *wavefront*: one that reads another waits for that one's same timestep, too,
+and then multiplies what it made, so layers work at different timesteps at the same time. Only the lowest has
+gate inputs from before the launch. Arrays are (layers, T + 1, B, ...), so who is ahead overwrites nothing.
+
+It ends if all programs run at once, which a cooperative launch sees to. Number a program's work by (tile,
+timestep, layer), on the way back from the last timestep and the top layer on. It waits only for work with a
+lower number: of its own layer at the timestep before, of its neighbour at the same one. Programs do theirs in
+that order. So no waits make a cycle: what has the lowest number of all that is undone waits for nobody.
+
 Gates stand in four *slots*, those with recurrent weights first: ``i f g o``; for a GRU ``q r z n``, where
-``q = U_n h + b'_n`` is what r scales. Rows of the recurrent weights are in the order of slots, too.
+``q = U_n h + b'_n`` is what r scales. Rows of the recurrent weights are in the order of slots, too; a layer
+below reaches the last ones, ``i f g o`` or ``r z n``.
 
 These kernels have been run in Triton's interpreter and compiled, never run on a GPU: see docs/cuda.md.
 """
@@ -48,14 +58,21 @@ def _wait(counter, arrivals):
 
 @triton.jit
 def _gate_weights(
-    w, chunk, first, H: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr
+    w,
+    chunk,
+    first,
+    INPUT: tl.constexpr,  # from the layer below
+    H: tl.constexpr,
+    GATES: tl.constexpr,
+    UNITS: tl.constexpr,
+    DEPTH: tl.constexpr,
 ):
     """Return weights into the gates of a program's units, (DEPTH, 4 UNITS); a unit's slots are neighbours."""
     k = chunk * DEPTH + tl.arange(0, DEPTH)
     column = tl.arange(0, 4 * UNITS)
     unit = first + column // 4
-    slot = column % 4
-    there = (k < H)[:, None] & ((unit < H) & (slot < GATES))[None, :]
+    slot = column % 4 - (4 - GATES if INPUT else 0)
+    there = (k < H)[:, None] & ((unit < H) & (slot >= 0) & (slot < GATES))[None, :]
     return tl.load(w + (slot * H + unit)[None, :] * H + k[:, None], there, 0.0)
 
 
@@ -75,23 +92,24 @@ def _product(
     left,  # h (B, H), or gradients of slots (B, 4 H), of which those with recurrent weights are summed over
     rows,
     alive,  # rows that are not zero
-    weights,  # those that stay, in chunks
+    weights,  # those that stay, in chunks: of the own layer's product, then of its neighbour's
     w,
     first,
+    total,  # what is added to
+    INPUT: tl.constexpr,
     H: tl.constexpr,
     BACKWARD: tl.constexpr,
     GATES: tl.constexpr,
-    UNITS: tl.constexpr,
     DEPTH: tl.constexpr,
-    CHUNKS: tl.constexpr,
     RESIDENT: tl.constexpr,
     TYPE: tl.constexpr,
 ):
-    """Return the product of some rows with a program's weights, in fp32."""
-    columns: tl.constexpr = UNITS if BACKWARD else 4 * UNITS
+    """Add the product of some rows with a program's weights, in fp32."""
+    UNITS: tl.constexpr = total.shape[1] if BACKWARD else total.shape[1] // 4
     stride: tl.constexpr = 4 * H if BACKWARD else H
     width: tl.constexpr = GATES * H if BACKWARD else H
-    total = tl.full((rows.shape[0], columns), 0.0, tl.float32)
+    CHUNKS: tl.constexpr = (width + DEPTH - 1) // DEPTH
+    begin: tl.constexpr = CHUNKS if INPUT else 0
     at = left + rows[:, None] * stride + tl.arange(0, DEPTH)[None, :]
     for chunk in tl.static_range(CHUNKS):
         there = alive[:, None]
@@ -99,12 +117,12 @@ def _product(
             there = there & (chunk * DEPTH + tl.arange(0, DEPTH) < width)[None, :]
         # past the first-level cache, which is not told what other programs write
         part = tl.load(at + chunk * DEPTH, there, 0.0, cache_modifier=".cg")
-        if chunk < RESIDENT:
-            known = weights[chunk]
+        if begin + chunk < RESIDENT:
+            known = weights[begin + chunk]
         elif BACKWARD:
             known = _unit_weights(w, chunk, first, H, GATES, UNITS, DEPTH)
         else:
-            known = _gate_weights(w, chunk, first, H, GATES, UNITS, DEPTH)
+            known = _gate_weights(w, chunk, first, INPUT, H, GATES, UNITS, DEPTH)
         total = tl.dot(part.to(TYPE), known.to(TYPE), total, input_precision="ieee")
     return total
 
@@ -180,38 +198,66 @@ def _gru_backward(d_h, q, r, z, n, before):
     return d_n * r, d_r, d_z, d_n, d_h * z
 
 
-@triton.jit(do_not_specialize=["steps"])
+@triton.jit(do_not_specialize=["steps", "start"])
 def forward(
-    x,  # gate inputs, (T, B, G H)
-    w,  # recurrent weights in the order of slots, (G H, H)
-    bias,  # a GRU's inner one, (H,) fp32, or None
+    x,  # gate inputs of the lowest layer, (T, B, G H)
+    w,  # recurrent weights in the order of slots, (layers, G H, H)
+    w_in,  # weights from the layer below, (layers, G H, H), the lowest layer's zero; of one layer None
+    bias,  # what is not in x, in the order of slots, (layers, 4 H) fp32, or None
     reset,  # (T, B) uint8, or None
-    gates,  # slots, (T, B, 4 H), or None: not kept
-    h,  # (T + 1, B, H), the first there, the others written
-    state,  # c of an LSTM, h of a GRU, fp32: (T + 1, B, H), or (1, B, H) that is overwritten
-    counter,  # (groups,) int32 zeros
+    drop,  # factors of what a layer above reads, (layers - 1, T, B, H), or None
+    gates,  # slots, (layers, T + 1, B, 4 H), or None: not kept
+    h,  # (layers, T + 1, B, H), the first timestep there, the others written
+    passed,  # what a layer above reads: h, or where factors are dropped, (layers - 1, T + 1, B, H)
+    state,  # c of an LSTM, h of a GRU, fp32: as h if gates are kept, else (layers, 1, B, H), overwritten
+    counter,  # (layers, groups) int32 zeros
     steps,
+    start,  # the first layer of the launch
+    length,  # T
     B,
     tiles,  # of rows
-    slices,  # programs that share rows
-    state_step,  # from one state to the next
+    slices,  # programs that share rows and layer
+    drop_layer,  # from one layer's factors to the next
+    drop_step,  # from one timestep's
     H: tl.constexpr,
     GRU: tl.constexpr,
+    LAYERS: tl.constexpr,
     ROWS: tl.constexpr,
     UNITS: tl.constexpr,
-    DEPTH: tl.constexpr,  # of one product
-    CHUNKS: tl.constexpr,  # products of a timestep
-    RESIDENT: tl.constexpr,  # of them with weights that stay; the others read theirs in every timestep
+    DEPTH: tl.constexpr,  # of one part of a product
+    CHUNKS: tl.constexpr,  # parts of a product
+    RESIDENT: tl.constexpr,  # of all parts those with weights that stay; others read theirs in every timestep
     TYPE: tl.constexpr,  # dtype in which operands are multiplied
 ):
-    """Run a window from the first timestep to the last."""
+    """Run a window from the first timestep to the last, in programs of (units, rows, layers)."""
     GATES: tl.constexpr = 3 if GRU else 4
     first = tl.program_id(0) * UNITS
     counter += tl.program_id(1)
     u = first + tl.arange(0, UNITS)
+    if LAYERS > 1:
+        layer = tl.program_id(2).to(tl.int64) + start
+        counter += layer * tl.num_programs(1)
+        upper = (layer > 0).to(tl.int32)
+        below_counter = counter - upper * tl.num_programs(1)
+        w += layer * GATES * H * H
+        w_in += layer * GATES * H * H
+        bias += layer * 4 * H
+        below = passed + (layer - 1) * (length + 1) * B * H
+        h += layer * (length + 1) * B * H
+        if drop is not None:
+            passed += layer * (length + 1) * B * H
+            drop += layer * drop_layer
+        if gates is None:
+            state += layer * B * H
+        else:
+            state += layer * (length + 1) * B * H
+            gates += layer * (length + 1) * B * 4 * H
     weights = ()
-    for chunk in tl.static_range(RESIDENT):
-        weights += (_gate_weights(w, chunk, first, H, GATES, UNITS, DEPTH),)
+    for part in tl.static_range(RESIDENT):
+        if part < CHUNKS:
+            weights += (_gate_weights(w, part, first, False, H, GATES, UNITS, DEPTH),)
+        else:
+            weights += (_gate_weights(w_in, part - CHUNKS, first, True, H, GATES, UNITS, DEPTH),)
     arrivals = 0
     for tile in range(tl.program_id(1), tiles, tl.num_programs(1)):
         rows = tile * ROWS + tl.arange(0, ROWS)
@@ -225,56 +271,85 @@ def forward(
         h_t = h
         state_t = state
         reset_t = reset
+        given = inside
+        if LAYERS > 1:
+            given = inside & (layer == 0)
+            h_in = below
+            passed_t = passed
+            drop_t = drop
         awaited = 0  # a tile begins with what is there
         for _ in range(steps):
             # what no other program makes is asked for before the wait
-            x_0, x_1, x_2, x_3 = _load_slots(x_t + input_slot, H, inside, GATES)
+            x_0, x_1, x_2, x_3 = _load_slots(x_t + input_slot, H, given, GATES)
             alive = rows < B
             if reset is not None:
                 alive = alive & (tl.load(reset_t + rows, alive, 0) == 0)
                 carried = tl.where(alive[:, None], carried, 0.0)
                 reset_t += B
+            total = tl.full((ROWS, 4 * UNITS), 0.0, tl.float32)
+            if bias is not None:
+                column = tl.arange(0, 4 * UNITS)
+                unit = first + column // 4
+                total += tl.load(bias + column % 4 * H + unit, unit < H, 0.0)[None, :]
+            if LAYERS > 1:
+                _wait(below_counter, upper * (arrivals + slices))
+                h_in += B * H
+                fed = (rows < B) & (layer > 0)
+                total = _product(
+                    h_in, rows, fed, weights, w_in, first, total, True, H, False, GATES, DEPTH, RESIDENT, TYPE
+                )
             _wait(counter, awaited)
             total = _product(
-                h_t, rows, alive, weights, w, first, H, False, GATES, UNITS, DEPTH, CHUNKS, RESIDENT, TYPE
+                h_t, rows, alive, weights, w, first, total, False, H, False, GATES, DEPTH, RESIDENT, TYPE
             )
             u_0, u_1, u_2, u_3 = _parted(total, ROWS, UNITS)
             if GRU:
-                q = u_0 + tl.load(bias + u, u < H, 0.0)[None, :]
-                s_0, s_1, s_2, s_3, carried, output = _gru(x_0, x_1, x_2, q, u_1, u_2, carried)
+                s_0, s_1, s_2, s_3, carried, output = _gru(x_0, x_1, x_2 + u_3, u_0, u_1, u_2, carried)
             else:
                 s_0, s_1, s_2, s_3, carried, output = _lstm(
                     x_0 + u_0, x_1 + u_1, x_2 + u_2, x_3 + u_3, carried
                 )
             h_t += B * H
             tl.store(h_t + own, output, inside)
+            if drop is not None:
+                read = inside & (layer < LAYERS - 1)  # nobody reads the top layer
+                passed_t += B * H
+                tl.store(passed_t + own, output * tl.load(drop_t + own, read, 0.0).to(tl.float32), read)
+                drop_t += drop_step
             _arrive(counter)
             # what nobody waits for is stored after
-            state_t += state_step
-            tl.store(state_t + own, carried, inside)
             if gates is not None:
+                state_t += B * H
                 _store_slots(gates_t + slot, H, inside, s_0, s_1, s_2, s_3)
                 gates_t += B * 4 * H
+            tl.store(state_t + own, carried, inside)
             x_t += B * GATES * H
             arrivals += slices
             awaited = arrivals
 
 
-@triton.jit(do_not_specialize=["steps"])
+@triton.jit(do_not_specialize=["steps", "start"])
 def backward(
     w,  # as for forward
+    w_in,
     reset,  # (T + 1, B) uint8, from the last timestep on, or None
-    gates,  # (T + 1, B, 4 H), from the last timestep on; gradients take the slots' places, after the last: 0
-    d_output,  # (T, B, H), from the last timestep on
-    state,  # (T + 1, B, H), from the last but one on
-    carry,  # gradient of the state after the window, then of that before, (B, H) fp32
+    drop,  # from the last timestep on, or None
+    gates,  # (layers, T + 1, B, 4 H), from the last timestep on; gradients replace slots, after the last: 0
+    d_output,  # (layers, T, B, H), from the last timestep on
+    state,  # (layers, T + 1, B, H), from the last but one on
+    carry,  # gradient of the state after the window, then of that before, (layers, B, H) fp32
     counter,
     steps,
+    start,  # the last layer of the launch
+    length,
     B,
     tiles,
     slices,
+    drop_layer,
+    drop_step,
     H: tl.constexpr,
     GRU: tl.constexpr,
+    LAYERS: tl.constexpr,
     ROWS: tl.constexpr,
     UNITS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -282,14 +357,30 @@ def backward(
     RESIDENT: tl.constexpr,
     TYPE: tl.constexpr,
 ):
-    """Run a window from the last timestep to the first."""
+    """Run a window from the last timestep to the first, the top layer ahead."""
     GATES: tl.constexpr = 3 if GRU else 4
     first = tl.program_id(0) * UNITS
     counter += tl.program_id(1)
     u = first + tl.arange(0, UNITS)
+    if LAYERS > 1:
+        layer = start - tl.program_id(2).to(tl.int64)
+        counter += layer * tl.num_programs(1)
+        lower = (layer < LAYERS - 1).to(tl.int32)
+        above_counter = counter + lower * tl.num_programs(1)
+        w += layer * GATES * H * H
+        w_in += (layer + 1) % LAYERS * GATES * H * H  # above the top layer: zeros
+        gates += layer * (length + 1) * B * 4 * H
+        d_output += layer * length * B * H
+        state += layer * (length + 1) * B * H
+        carry += layer * B * H
+        if drop is not None:
+            drop += layer * drop_layer
     weights = ()
-    for chunk in tl.static_range(RESIDENT):
-        weights += (_unit_weights(w, chunk, first, H, GATES, UNITS, DEPTH),)
+    for part in tl.static_range(RESIDENT):
+        if part < CHUNKS:
+            weights += (_unit_weights(w, part, first, H, GATES, UNITS, DEPTH),)
+        else:
+            weights += (_unit_weights(w_in, part - CHUNKS, first, H, GATES, UNITS, DEPTH),)
     arrivals = 0
     for tile in range(tl.program_id(1), tiles, tl.num_programs(1)):
         rows = tile * ROWS + tl.arange(0, ROWS)
@@ -301,6 +392,7 @@ def backward(
         state_t = state
         gates_t = gates
         reset_t = reset
+        drop_t = drop
         awaited = 0  # a tile begins with what is there
         for _ in range(steps):
             s_0, s_1, s_2, s_3 = _load_slots(gates_t + slot, H, inside, 4)
@@ -313,10 +405,22 @@ def backward(
                 reset_t -= B
             before = tl.load(state_t + own, inside & alive[:, None], 0.0)
             after = before if GRU else tl.load(state_t + B * H + own, inside, 0.0)
+            zeros = tl.full((ROWS, UNITS), 0.0, tl.float32)
+            if LAYERS > 1:
+                _wait(above_counter, lower * (arrivals + slices))
+                d_in = gates_t + (length + 1) * B * 4 * H + (4 - GATES) * H
+                read = (rows < B) & (layer < LAYERS - 1)
+                from_above = _product(
+                    d_in, rows, read, weights, w_in, first, zeros, True, H, True, GATES, DEPTH, RESIDENT, TYPE
+                )
+                if drop is not None:
+                    from_above *= tl.load(drop_t + own, inside & read[:, None], 0.0).to(tl.float32)
+                    drop_t -= drop_step
+                d_h += from_above
             _wait(counter, awaited)
             d_t = gates_t + B * 4 * H  # gradients of the timestep after
             d_h += _product(
-                d_t, rows, onward, weights, w, first, H, True, GATES, UNITS, DEPTH, CHUNKS, RESIDENT, TYPE
+                d_t, rows, onward, weights, w, first, zeros, False, H, True, GATES, DEPTH, RESIDENT, TYPE
             )
             if GRU:
                 d_0, d_1, d_2, d_3, carried = _gru_backward(d_h + carried, s_0, s_1, s_2, s_3, before)

@@ -1,4 +1,4 @@
-"""How a layer's window is parted among the programs of one launch."""
+"""How a window is parted among the programs of one launch, and how many layers it takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Tiling:
         depth: Summands of one product, a power of 2.
         groups: Sets of programs that share no row, and so wait for nobody in another set.
         shared_bytes: Shared memory of a program.
-        steps: Timesteps of a launch; None: the whole window. With 1, nobody ever waits.
+        layers: Layers of a launch, each with programs of its own.
+        steps: Timesteps of a launch, then of one layer; None: the whole window. With 1, nobody ever waits.
     """
 
     units: int
@@ -32,6 +33,7 @@ class Tiling:
     depth: int
     groups: int
     shared_bytes: int
+    layers: int = 1
     steps: int | None = None
 
     @property
@@ -60,8 +62,10 @@ class Tiling:
         """
         summands, columns = (num_gates * hidden_size, 1) if backward else (hidden_size, 4)
         chunks = -(-summands // self.depth)
-        resident = self._resident(chunks, self.depth * columns * self.units * item_bytes, item_bytes)
-        sizes = {"ROWS": self.rows, "UNITS": self.units, "DEPTH": self.depth}
+        products = 1 if self.layers == 1 else 2  # with h of the own layer, and with that of its neighbour
+        chunk_bytes = self.depth * columns * self.units * item_bytes
+        resident = self._resident(products * chunks, chunk_bytes, item_bytes)
+        sizes = {"LAYERS": self.layers, "ROWS": self.rows, "UNITS": self.units, "DEPTH": self.depth}
         return {"H": hidden_size, "GRU": num_gates == 3, **sizes, "CHUNKS": chunks, "RESIDENT": resident}
 
     def _resident(self, chunks: int, chunk_bytes: int, item_bytes: int) -> int:
@@ -70,10 +74,13 @@ class Tiling:
         return chunks if chunks * chunk_bytes <= room else max(0, room // chunk_bytes - 1)
 
 
-def choose(hidden_size: int, batch_size: int, programs: int, shared_bytes: int, item_bytes: int) -> Tiling:
+def choose(
+    hidden_size: int, batch_size: int, programs: int, shared_bytes: int, item_bytes: int, layers: int = 1
+) -> Tiling:
     """Return a tiling for as many programs as run at the same time.
 
-    Programs share units first, for then each has fewer weights to keep, and rows where any are left over.
+    A launch takes the layers that fit with the fewest units a program. Programs share units first, for then
+    each has fewer weights to keep, and rows where any are left over.
 
     Args:
         hidden_size: H, any.
@@ -81,8 +88,11 @@ def choose(hidden_size: int, batch_size: int, programs: int, shared_bytes: int, 
         programs: Streaming multiprocessors of the device.
         shared_bytes: Shared memory of one of them.
         item_bytes: Size of a product's operand.
+        layers: Layers that there are; those that the tiling leaves out need launches of their own.
     """
     units = UNITS
+    layers = max(1, min(layers, programs // -(-hidden_size // units)))
+    programs //= layers
     while -(-hidden_size // units) > programs:
         units *= 2
     sets = programs // -(-hidden_size // units)
@@ -90,7 +100,7 @@ def choose(hidden_size: int, batch_size: int, programs: int, shared_bytes: int, 
     groups = min(sets, -(-batch_size // rows))
     most = max(16, 1 << (hidden_size - 1).bit_length())
     for depth in DEPTHS:
-        tiling = Tiling(units, rows, min(depth, most), groups, shared_bytes)
+        tiling = Tiling(units, rows, min(depth, most), groups, shared_bytes, layers)
         found = tiling.constants(hidden_size, 4, item_bytes, backward=False)
         if found["RESIDENT"] == found["CHUNKS"]:
             break
