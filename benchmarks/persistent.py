@@ -4,7 +4,7 @@
     python benchmarks/persistent.py --check cuda
 
 One JSON object a kernel: the registers of a thread, the bytes that it spills, the shared memory of a program,
-the bytes of weights that are meant to stay in it, and which halves of the barrier the compiler left standing.
+the bytes of weights that are meant to stay in it, and the waits and arrivals that the compiler left standing.
 With --check, one per comparison with torch.nn there.
 """
 
@@ -65,7 +65,7 @@ def resources(
     compiled = compile_kernel(direction, constants, hidden_size, tiling, capability)
     width = tiling.units * (4 if direction == "forward" else 1)
     found = usage(compiled.asm["cubin"])
-    barrier = [word for word in ("acquire", "release") if f".{word}." in compiled.asm["ptx"]]
+    barrier = sorted(re.findall(r"\.(acquire|release)\.", compiled.asm["ptx"]))
     return {
         "programs": [tiling.slices(hidden_size), tiling.groups, tiling.layers],
         **constants,

@@ -133,7 +133,7 @@ def test_half_precision_rounds_operands_and_nothing_else():
 
 @on_triton
 def test_the_check_that_a_benchmark_calls_passes_here():
-    rows = self_check(DEVICE, [Case(20, 5, 7)])
+    rows = self_check(DEVICE, [Case(20, 5, 7), Case(20, 5, 3, layers=2)])
     assert {(row["cell"], row["dtype"]) for row in rows} == {
         (cell, dtype) for cell in RECURRENT for dtype in ("float32", "float16", "bfloat16")
     }
@@ -276,8 +276,9 @@ def test_a_compiler_for_hopper_and_ampere_keeps_the_weights_and_the_barrier(tmp_
     kernels = {(row["capability"], row["cell"], row["kernel"], row["LAYERS"]) for row in rows}
     assert len(kernels) == len(rows) == 16
     for row in rows:
-        assert row["barrier"] == ["acquire", "release"]
-        assert row["RESIDENT"] == row["CHUNKS"] * (1 if row["LAYERS"] == 1 else 2)
+        products = 1 if row["LAYERS"] == 1 else 2
+        assert row["barrier"] == ["acquire"] * products + ["release"]
+        assert row["RESIDENT"] == row["CHUNKS"] * products
         operands = row["ROWS"] * row["DEPTH"] * 2
         assert row["weight_bytes"] + operands <= row["shared_bytes"]
         assert row["shared_bytes"] <= row["weight_bytes"] + operands + SLACK_BYTES
@@ -302,6 +303,7 @@ def test_every_unit_and_every_row_belongs_to_one_program_and_its_weights_fit():
 def test_a_launch_takes_the_layers_that_there_are_programs_for():
     assert [choose(hidden, 128, 132, SHARED, 2, 3).layers for hidden in (64, 512, 1024, 1840)] == [3, 3, 2, 1]
     three = choose(512, 128, 132, SHARED, 2, 3)
+    assert three.depth == 256
     for backward in (False, True):  # recurrent weights, and those that lead to the neighbour
         assert shared_bytes(three, 512, backward)[0] == 2 * 4 * 512 * 16 * 2
 
@@ -312,7 +314,7 @@ def shared_bytes(tiling, hidden, backward):
     assert found["DEPTH"] * found["CHUNKS"] >= (4 * hidden if backward else hidden)
     chunk = found["DEPTH"] * tiling.units * (1 if backward else 4) * 2
     kept = found["RESIDENT"] * chunk
-    all_stay = found["RESIDENT"] == found["CHUNKS"] * (1 if tiling.layers == 1 else 2)
+    all_stay = found["RESIDENT"] == found["CHUNKS"] * tiling.products
     return kept, kept + tiling.rows * tiling.depth * 2 + (0 if all_stay else chunk)
 
 

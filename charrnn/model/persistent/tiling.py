@@ -41,6 +41,11 @@ class Tiling:
         """Warps of a program: one for 16 rows, and never less than a group of 4."""
         return max(4, self.rows // 16)
 
+    @property
+    def products(self) -> int:
+        """Products of a timestep: with what its own layer made, and with what its neighbour did."""
+        return 1 if self.layers == 1 else 2
+
     def slices(self, hidden_size: int) -> int:
         """Return the number of programs that share a tile's rows."""
         return -(-hidden_size // self.units)
@@ -62,9 +67,8 @@ class Tiling:
         """
         summands, columns = (num_gates * hidden_size, 1) if backward else (hidden_size, 4)
         chunks = -(-summands // self.depth)
-        products = 1 if self.layers == 1 else 2  # with h of the own layer, and with that of its neighbour
         chunk_bytes = self.depth * columns * self.units * item_bytes
-        resident = self._resident(products * chunks, chunk_bytes, item_bytes)
+        resident = self._resident(self.products * chunks, chunk_bytes, item_bytes)
         sizes = {"LAYERS": self.layers, "ROWS": self.rows, "UNITS": self.units, "DEPTH": self.depth}
         return {"H": hidden_size, "GRU": num_gates == 3, **sizes, "CHUNKS": chunks, "RESIDENT": resident}
 
@@ -102,6 +106,6 @@ def choose(
     for depth in DEPTHS:
         tiling = Tiling(units, rows, min(depth, most), groups, shared_bytes, layers)
         found = tiling.constants(hidden_size, 4, item_bytes, backward=False)
-        if found["RESIDENT"] == found["CHUNKS"]:
+        if found["RESIDENT"] == tiling.products * found["CHUNKS"]:
             break
     return tiling

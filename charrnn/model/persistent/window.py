@@ -44,8 +44,7 @@ def tiling_for(
 ) -> Tiling:
     """Return how a window is parted on a device, and how many of its layers a launch takes."""
     if device.type != "cuda":
-        programs, shared_bytes = HOST
-        return choose(hidden_size, batch_size, layers * programs, shared_bytes, dtype.itemsize, layers)
+        return replace(choose(hidden_size, batch_size, *HOST, dtype.itemsize), layers=layers)
     found = torch.cuda.get_device_properties(device)
     shared_bytes = found.shared_memory_per_multiprocessor - 1024  # which the system takes of every program
     programs = found.multi_processor_count
