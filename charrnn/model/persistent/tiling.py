@@ -25,7 +25,8 @@ class Tiling:
         groups: Sets of programs that share no row, and so wait for nobody in another set.
         shared_bytes: Shared memory of a program.
         layers: Layers of a launch, each with programs of its own.
-        steps: Timesteps of a launch, then of one layer; None: the whole window. With 1, nobody ever waits.
+        steps: Timesteps of a launch, which then takes one layer; None: the whole window. With 1, nobody ever
+            waits.
     """
 
     units: int
