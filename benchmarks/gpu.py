@@ -2,7 +2,7 @@
 
     benchmarks/gpu.sh parity         every path beside the same on the CPU
     benchmarks/gpu.sh speed          every row of the table, beside its peers and the device's peaks
-    benchmarks/gpu.sh quality NAME   tinyshakespeare, warpeace, linux, enwik8 by shipped recipes, or nanogpt
+    benchmarks/gpu.sh quality NAME   tinyshakespeare, warpeace, linux or enwik8 by our recipes; nanogpt
 
 Texts for quality are read from the folder in CHARRNN_TEXTS, nanoGPT from the checkout in NANOGPT. Records are
 benchmarks/records/gpu-*.json, and in the folder OUT too if that is set. A point that is there is not measured
