@@ -9,6 +9,8 @@ import lzma
 import os
 import random
 import zlib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import Request
 
@@ -45,6 +47,8 @@ def content(path: Path, **how: float) -> bytes:
 # -- compressed texts ---------------------------------------------------------------------------
 
 PACK = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+if find_spec("zstandard") is not None:
+    PACK["zst"] = lambda data: import_module("zstandard").compress(data)
 
 
 @pytest.mark.parametrize("kind", PACK)

@@ -325,6 +325,43 @@ def test_zstandard_is_read_where_a_package_is_there(tmp_path):
     assert content(path) == b"words " * 100
 
 
+@pytest.fixture
+def frames(piece_size):
+    """Two frames of zstandard, with a checksum, and what is in them."""
+    packer = pytest.importorskip("zstandard")
+    texts = [random.Random(seed).randbytes(1500) + b"words " * 500 for seed in (1, 2)]
+    pack = packer.ZstdCompressor(write_checksum=True, write_content_size=False).compressobj
+    packed = [(one := pack()).compress(text) + one.flush() for text in texts]
+    return packed, texts
+
+
+def test_frames_of_zstandard_follow_each_other(tmp_path, frames):
+    packed, texts = frames
+    path = tmp_path / "text"
+    path.write_bytes(b"".join(packed))
+    assert content(path) == b"".join(texts)
+
+
+def test_zstandard_that_is_cut_anywhere_is_an_error(tmp_path, frames):
+    (first, second), (text, _) = frames
+    path = tmp_path / "text"
+    for end in (*range(5, len(first), 97), len(first) - 1, len(first) + 1, len(first) + len(second) - 1):
+        path.write_bytes((first + second)[:end])
+        with pytest.raises(TextError, match="cannot read `text`"):
+            content(path)
+    path.write_bytes(first)
+    assert content(path) == text
+
+
+def test_damaged_zstandard_is_an_error(tmp_path, frames):
+    data = bytearray(b"".join(frames[0]))
+    path = tmp_path / "text"
+    for place in (4, 5, 20, 700, len(data) - 2):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+        with pytest.raises(TextError, match="cannot read `text`"):
+            content(path)
+
+
 def test_folder_that_cannot_be_opened_as_a_file_is_a_text_error(tmp_path):
     with pytest.raises(TextError, match="cannot read"):
         content(tmp_path)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import glob
-import gzip
-import importlib
 import io
 import lzma
 import os
@@ -15,7 +12,7 @@ import stat
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +23,7 @@ from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, TextError
 from charrnn.files import exists
 from charrnn.text import corpora
+from charrnn.text.unpacking import opener_of
 
 PIECE_BYTES = 1 << 20
 GUESS_BYTES = 50_000
@@ -47,14 +45,11 @@ PIPE_SECONDS = 10.0
 """How long a named pipe that nobody writes to is waited for."""
 FREE_BYTES = 16 << 20
 """What compressed text may become however small it is."""
-XZ_MEMORY_BYTES = 256 << 20
-"""What unpacking xz may take: four times what ``xz -9`` needs."""
 
 _NO_TEXTS = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 """Encodings of other things than texts: of host names, in time that grows with the square, and of code."""
 _STRICT = ("utf-8", "utf-16", "utf-32", "iso8859-1")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_XZ_MAGIC = b"\xfd7zXZ\0"
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
@@ -152,7 +147,7 @@ def _is_text_file(path: Path) -> bool:
             head = file.read(8192)
     except OSError as error:
         raise TextError(f"cannot read `{path}`: {error.strerror}") from None
-    return bool(head) and (b"\0" not in head or _decompressor(head) is not None or _is_marked_text(head))
+    return bool(head) and (b"\0" not in head or opener_of(head) is not None or _is_marked_text(head))
 
 
 def _is_marked_text(head: bytes) -> bool:
@@ -182,7 +177,7 @@ def read_bytes(source: Source, max_ratio: float = TextConfig.max_ratio) -> Itera
     try:
         with _Counted(source) as counted, io.BufferedReader(counted) as raw:
             before = _stamp(raw)
-            opener = _decompressor(raw.peek(8)[:8])
+            opener = opener_of(raw.peek(8)[:8])
             stream, done = opener(raw) if opener else raw, 0
             while piece := stream.read(PIECE_BYTES):
                 yield piece
@@ -269,67 +264,6 @@ def _pipe_descriptor(path: str | Path, flags: int) -> int:
     if isinstance(opened[0], OSError):
         raise opened[0]
     return opened[0]
-
-
-class _Xz:
-    """The content of an xz file, for no more memory than is allowed, whatever its header asks for.
-
-    Args:
-        raw: The file; what follows its last stream is left alone, as by ``lzma.LZMAFile``.
-    """
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw, self._data = raw, b""
-        self._stream = _xz_stream()
-
-    def read(self, size: int) -> bytes:
-        """Return at most so many bytes; none at the end."""
-        while not self._stream.eof or self._follows():
-            if self._stream.needs_input and not self._data:
-                self._data = self._raw.read(size)
-                if not self._data:
-                    raise EOFError
-            data, self._data = self._data, b""
-            if piece := self._stream.decompress(data, size):
-                return piece
-        return b""
-
-    def _follows(self) -> bool:
-        """Begin with the next stream, if there is one."""
-        data = self._stream.unused_data
-        while len(data) < len(_XZ_MAGIC) and (more := self._raw.read(len(_XZ_MAGIC))):
-            data += more
-        self._data, self._stream = data, _xz_stream()
-        return data.startswith(_XZ_MAGIC)
-
-
-def _xz_stream() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES)
-
-
-def _decompressor(head: bytes) -> Callable[[BinaryIO], BinaryIO] | None:
-    """Return what opens a compressed stream that begins with ``head``; None for plain bytes."""
-    if head.startswith(b"\x1f\x8b"):
-        return lambda raw: gzip.GzipFile(fileobj=raw)
-    if head.startswith(b"BZh"):
-        return bz2.BZ2File
-    if head.startswith(_XZ_MAGIC):
-        return _Xz
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return _open_zstandard
-    return None
-
-
-def _open_zstandard(raw: BinaryIO) -> BinaryIO:
-    try:
-        return importlib.import_module("compression.zstd").ZstdFile(raw)
-    except ImportError:
-        pass
-    try:
-        zstandard = importlib.import_module("zstandard")
-    except ImportError:
-        raise TextError("reading zstandard needs one more package", "pip install 'charrnn[zst]'") from None
-    return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
 
 
 def check_encoding(name: str) -> str:
