@@ -20,6 +20,9 @@ MAX_JSON_BYTES = 16 << 20
 """More than any header of ours takes: a vocabulary of all of Unicode needs 9 MB."""
 MAX_CONTAINERS = 1 << 20
 """Lists and objects in one JSON text; an empty one takes 20 times as much memory as space in the file."""
+MAX_VALUES = 1 << 22
+"""Commas in one JSON text: a short string takes ten times as much memory as space in the file. A vocabulary
+of all of Unicode has a million values, and so has the record of a text of a third of a million files."""
 MAX_DEPTH = 32
 """Lists and objects inside each other, so that functions which call themselves can walk them."""
 
@@ -42,9 +45,11 @@ def parse_json(data: bytes | str) -> Any:
     Raises:
         ValueError: It is no JSON, or has more or deeper nested lists and objects than anything of ours.
     """
-    brackets = ("[", "{") if isinstance(data, str) else (b"[", b"{")
-    if sum(map(data.count, brackets)) > MAX_CONTAINERS:
+    lists, objects, commas = ("[", "{", ",") if isinstance(data, str) else (b"[", b"{", b",")
+    if data.count(lists) + data.count(objects) > MAX_CONTAINERS:
         raise ValueError("too many lists and objects")
+    if data.count(commas) > MAX_VALUES:
+        raise ValueError("too many values")
     try:
         value = json.loads(data)
     except RecursionError:
@@ -72,9 +77,11 @@ def read_whole(path: Path, max_bytes: int) -> bytes:
         ValueError: It is larger than ``max_bytes``.
     """
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size > max_bytes:
-            raise ValueError(f"larger than {max_bytes:,} bytes")
-        return file.read()
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > max_bytes else file.read(max_bytes + 1)  # a device has no size, a file may grow
+    if max(size, len(data)) > max_bytes:
+        raise ValueError(f"larger than {max_bytes:,} bytes")
+    return data
 
 
 def check_safetensors(path: Path) -> None:

@@ -7,8 +7,10 @@ import io
 import socket
 import struct
 import zipfile
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 
@@ -347,3 +349,21 @@ def test_bad_archive_leaves_nothing_behind(server, content, known, message):
 def test_own_text_is_not_downloaded(server):
     with pytest.raises(CorpusError, match="needs no download"):
         download(entry_of(server, url=None, file="sample.txt"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "9" * 5000},
+        {"Content-Length": "\u0664"},
+        {"Content-Range": f"bytes 3-4/{'9' * 5000}"},
+        {"Content-Range": f"bytes {'3' * 5000}-4/9"},
+    ],
+)
+def test_numbers_of_a_server_that_cannot_be_are_not_taken(headers):
+    message = Message()
+    for name, value in headers.items():
+        message[name] = value
+    answer = SimpleNamespace(headers=message, status=206)
+    assert module._content_range(message) == (None, None)
+    assert module._total_bytes(answer, 3) is None

@@ -229,7 +229,8 @@ def _check_scheme(url: str) -> None:
 
 def _content_range(headers: http.client.HTTPMessage) -> tuple[int | None, int | None]:
     """Return the first byte and the full size that a ``Content-Range`` names (RFC 9110, 14.4)."""
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
+    given = headers.get("Content-Range", "").strip()
+    match = re.fullmatch(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)", given, re.ASCII)
     if match is None:
         return None, None
     start, total = match.groups()
@@ -240,7 +241,7 @@ def _total_bytes(response: http.client.HTTPResponse, offset: int) -> int | None:
     if response.status == 206 and (total := _content_range(response.headers)[1]) is not None:
         return total
     length = response.headers.get("Content-Length", "")
-    return offset + int(length) if length.isdecimal() else None
+    return offset + int(length) if re.fullmatch(r"\d{1,18}", length, re.ASCII) else None
 
 
 def _check_offer(total: int | None, expected: int | None, max_bytes: int | None, url: str) -> None:
