@@ -455,6 +455,37 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path):
     assert not part.exists()
 
 
+def test_an_entry_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "text").write_text("some words", encoding="utf-8")
+    sources, load = find_sources([str(tmp_path / "text")]), corpus_module.load_corpus
+    first = open_corpus(sources, TextConfig())
+    entry = cache_dir() / "encoded" / first.info["key"]
+    before = (entry / "places.npy").stat().st_ino
+    found = [None]  # as a process sees it that begins at the same time
+    monkeypatch.setattr(corpus_module, "load_corpus", lambda key: found.pop() if found else load(key))
+    assert open_corpus(sources, TextConfig()).text(0, 11) == "some words"
+    assert (entry / "places.npy").stat().st_ino == before
+    (entry / "info.json").write_text("{}", encoding="utf-8")
+    assert open_corpus(sources, TextConfig()).text(0, 11) == "some words"
+    assert not list(entry.parent.glob("part-*"))
+
+
+def test_an_entry_that_cannot_be_read_back_is_a_text_error(tmp_path, monkeypatch):
+    (tmp_path / "text").write_text("some words", encoding="utf-8")
+    monkeypatch.setattr(corpus_module, "load_corpus", lambda key: None)
+    with pytest.raises(TextError, match="cannot be read back"):
+        open_corpus(find_sources([str(tmp_path / "text")]), TextConfig())
+
+
+def test_a_record_that_would_not_be_read_is_not_written(tmp_path, monkeypatch):
+    (tmp_path / "text").write_text("some words", encoding="utf-8")
+    monkeypatch.setattr(corpus_module, "MAX_INFO_BYTES", 400)
+    sources = find_sources([str(tmp_path / "text")])
+    with pytest.raises(TextError, match="too many files: 3"):
+        open_corpus(sources * 3, TextConfig())
+    assert open_corpus(sources, TextConfig()).info["characters"] == 10
+
+
 def test_file_that_changes_after_it_was_hashed_is_an_error(tmp_path, monkeypatch):
     path = write(tmp_path / "text", "before")
     load = corpus_module.load_corpus

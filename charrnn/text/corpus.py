@@ -34,8 +34,8 @@ Progress = Callable[[float], None]
 
 FORMAT = 1
 INFO_KEYS = {"key", "kind", "sources", "sha256", "characters", "documents"}
-MAX_INFO_BYTES = 1 << 28
-"""More than the names and hashes of a million files take."""
+MAX_INFO_BYTES = 1 << 26
+"""A file's name and hash take 107 bytes and the name: this is 300,000 files with names of 100 characters."""
 STRETCH = 1 << 20
 """Symbols that are held in memory at once."""
 HASHING_SHARE = 0.25
@@ -166,12 +166,17 @@ def open_corpus(
             if expected not in (None, key):
                 raise changed_while_read("the text")
             _move(part, folder / key)
+            found = load_corpus(key)
     except OSError as error:
         raise TextError(
             f"cannot write the encoded text below `{folder}`: {error.strerror}",
             "set CHARRNN_CACHE to another folder",
         ) from None
-    return load_corpus(key)
+    if found is None:
+        raise TextError(
+            f"the encoded text in `{folder / key}` cannot be read back", "set CHARRNN_CACHE to another folder"
+        )
+    return found
 
 
 def load_corpus(key: str) -> Corpus | None:
@@ -258,11 +263,13 @@ def _common_hash(digests: list[dict[str, Any]]) -> str:
 
 
 def _move(part: Path, target: Path) -> None:
-    """Put a finished entry in its place; another process may have been faster."""
+    """Put a finished entry in its place, unless another process was faster, whose own may be read already."""
     flush_files(part)
     try:
         os.replace(part, target)
     except OSError:
+        if load_corpus(target.name) is not None:
+            return
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
     flush_folder(target.parent)
@@ -283,7 +290,10 @@ def _write(
     key = _key(digests, config)
     info = {"format": FORMAT, "key": key, "kind": config.symbols, "sources": digests}
     info |= {"sha256": _common_hash(digests), "characters": table.characters, "documents": table.documents}
-    (part / "info.json").write_text(json.dumps(info), encoding="utf-8")
+    written = json.dumps(info).encode()
+    if len(written) > MAX_INFO_BYTES:
+        raise TextError(f"these are too many files: {len(digests):,}", "join them to fewer and larger ones")
+    (part / "info.json").write_bytes(written)
     return key
 
 
