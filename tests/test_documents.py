@@ -190,10 +190,25 @@ def test_memory_of_a_pattern_does_not_grow_with_the_text(monkeypatch):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_long_lines_in_parts_are_the_same_documents(monkeypatch, mode, seed):
     text = "a" + random_text(seed) + "\n" + "word é " * (seed % 7) + "\n\n" + random_text(seed + 1)
-    whole = documents(mode, [text])
     monkeypatch.setattr(module, "LONG_LINE", 3)
+    whole = documents(mode, [text])
     assert documents(mode, random_pieces(text, seed)) == whole
     assert documents(mode, list(text)) == whole
+
+
+@pytest.mark.parametrize("mode", ["lines", "blank"])
+@pytest.mark.parametrize("blank", [" ", "\r", "\u2028"])
+def test_a_blank_line_without_end_is_not_held(monkeypatch, mode, blank):
+    monkeypatch.setattr(module, "LONG_LINE", 1000)
+    pieces = list(document_splitter(mode)(["a\n", *[blank * 300] * 100, "\nb\n"]))
+    assert max(len(symbols) for _, symbols in pieces) < 1500
+    assert sum(len(symbols) for _, symbols in pieces) == 30_005
+    monkeypatch.setattr(module, "LONG_LINE", 30_000)
+    short = documents(mode, ["a\n", blank * 30_000, "\nb\n"])
+    monkeypatch.setattr(module, "LONG_LINE", 29_999)
+    long = documents(mode, ["a\n", blank * 30_000, "\nb\n"])
+    assert long == documents(mode, ["a\n", *[blank * 300] * 100, "\nb\n"])
+    assert (short == long) == (mode == "lines" and blank != "\r")
 
 
 def test_a_line_without_end_is_handed_on_in_parts(monkeypatch):

@@ -19,7 +19,7 @@ _SPACES[[point for point in range(0x3001) if chr(point).isspace()]] = True
 _MATCHES = 1 << 12
 """Matches of a pattern that are handed on together."""
 LONG_LINE = 1 << 20
-"""Characters of a line after which it is handed on in parts."""
+"""Characters of a line after which it is handed on in parts, and is not blank whatever it holds."""
 STRETCH = 16 << 20
 """Characters of a text in which a pattern is looked for together."""
 AHEAD = 8 << 20
@@ -63,19 +63,18 @@ def _files(pieces: Iterable[str]) -> Iterator[Piece]:
 def _whole_lines(pieces: Iterable[str]) -> Iterator[tuple[np.ndarray, bool]]:
     """Yield the code points of whole lines, joined across pieces, and whether a line begins there.
 
-    A very long line comes in parts, the first of which shows that it is not blank.
+    A very long line comes in parts.
     """
     rest: list[str] = []
-    length, begins, blank = 0, True, True
+    length, begins = 0, True
     for piece in pieces:
         cut = piece.rfind("\n") + 1
         if cut:
             yield symbols_of("".join([*rest, piece[:cut]]), "chars"), begins
-            rest, length, begins, blank = [], 0, True, True
+            rest, length, begins = [], 0, True
         rest.append(piece[cut:])
         length += len(piece) - cut
-        blank = blank and not rest[-1].strip()
-        if length > LONG_LINE and not blank:
+        if length > LONG_LINE:
             yield symbols_of("".join(rest), "chars"), begins
             rest, length, begins = [], 0, False
     if last := "".join(rest):
@@ -87,11 +86,18 @@ def _line_starts(symbols: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], ends[ends < len(symbols)]])
 
 
+def _long(symbols: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return which lines have more than ``LONG_LINE`` characters before their end."""
+    ends = np.append(starts[1:], len(symbols) + (symbols[-1] != LINE_FEED))
+    return ends - starts > LONG_LINE + 1
+
+
 def _lines(pieces: Iterable[str]) -> Iterator[Piece]:
     """Every line that is not empty, with its line end, which the model learns as the end."""
     for symbols, begins in _whole_lines(pieces):
         starts = _line_starts(symbols)
         filled = np.logical_or.reduceat((symbols != LINE_FEED) & (symbols != CARRIAGE_RETURN), starts)
+        filled |= _long(symbols, starts)
         filled[0] |= not begins
         if not filled.all():
             lengths = np.diff(starts, append=len(symbols))
@@ -107,6 +113,7 @@ def _blank_blocks(pieces: Iterable[str]) -> Iterator[Piece]:
     for symbols, is_begin in _whole_lines(pieces):
         starts = _line_starts(symbols)
         filled = ~np.logical_and.reduceat(_SPACES.take(symbols, mode="clip"), starts)
+        filled |= _long(symbols, starts)
         filled[0] |= not is_begin
         after_blank = np.concatenate([[blank], ~filled[:-1]])
         after_text = np.concatenate([[seen], np.logical_or.accumulate(filled)[:-1] | seen])
