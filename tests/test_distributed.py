@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from crews import environment, logged, run_crew, train_command, wait_for, worker
 from small_runs import SMALL, files_equal, interrupted, losses, run_events, write_words
 from typer.testing import CliRunner
 
+from charrnn.cli import processes
 from charrnn.cli.main import app
 from charrnn.config import Config, ModelConfig
 from charrnn.errors import ConfigError
@@ -269,3 +271,24 @@ def test_shares_of_a_text_cost_what_the_whole_costs(symbols, shares):
     assert sum(count for _, count in parts) == characters == int((places[1:] != 0).sum())
     assert sum(total for total, _ in parts) / characters == pytest.approx(loss, rel=1e-6)
     assert parts[-1][1] > 0 or symbols < 20_000
+
+
+# -- what other processes say, and the launcher ---------------------------------------------------
+
+
+def test_what_a_process_said_is_shown_without_its_escapes(tmp_path, capsys):
+    job = processes._Job(2, tmp_path)
+    (tmp_path / "stderr-1").write_bytes("error: `a\x1b]0;x\x07b`\n\thint: ü\x9b2J\n".encode() + b"\xff")
+    assert job.show_what_failed([processes.LOST, 1]) == 1
+    assert capsys.readouterr().err == "error: `a␛]0;x␇b`\n\thint: ü\\u009b2J\n\ufffd"
+
+
+@pytest.mark.parametrize("word", ["", "x", "-", "9" * 30, "1e3", "\u0664\u0664\u0664\u0664"])
+def test_a_launcher_that_is_none_is_not_waited_for(monkeypatch, word):
+    monkeypatch.setenv(processes.LAUNCHER, word)
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("it ended"))
+    before = set(threading.enumerate())
+    processes.end_with_launcher()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5.0)
+        assert not thread.is_alive()

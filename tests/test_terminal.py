@@ -14,8 +14,10 @@ from rich.text import Text
 from terminals import OBEYED, at_terminal, obeyed
 from typer.testing import CliRunner
 
+from charrnn import runs
 from charrnn.cli.main import app
 from charrnn.rendering.console import SafeConsole
+from charrnn.rendering.svg import save_svg
 from charrnn.rendering.tables import table
 from charrnn.rendering.text import one_line, visible
 
@@ -146,6 +148,27 @@ def test_a_picture_of_a_hostile_run_is_well_formed(tmp_path, command):
     assert result.exit_code == 0, result.stderr
     text = "".join(ElementTree.parse(tmp_path / "x.svg").getroot().itertext())
     assert "␛" in text and not OBEYED.search(text)
+
+
+def test_every_character_in_a_picture_is_one_that_xml_allows(tmp_path):
+    edges = (0, 8, 0xB, 0xE, 0x1F, 0x7F, 0x9F, 0xD7FF, 0xD800, 0xDFFF, 0xE000, 0xFDD0, 0xFFFD, 0xFFFE, 0xFFFF)
+    text = "".join(map(chr, (*edges, 0x1FFFE, 0x10FFFF)))
+    save_svg(tmp_path / "x.svg", lambda console: console.print(Text(text)), 200)
+    shown = "".join(ElementTree.parse(tmp_path / "x.svg").getroot().itertext())
+    assert "\\ufffe\\uffff" in shown and "\U0001fffe" in shown
+
+
+def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch):
+    def refuse():
+        raise PermissionError(13, "Permission denied", f"{EVIL}/last")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "list_runs", refuse)
+    result = CliRunner().invoke(app, ["runs", "list"])
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and not OBEYED.search(result.stderr)
+    assert (
+        result.stderr.startswith("error: cannot use `ev␛[4;5;7mil") and "Permission denied" in result.stderr
+    )
 
 
 # -- the pieces ---------------------------------------------------------------------------------

@@ -54,9 +54,8 @@ class Boundary(TyperGroup):
             silence_stdout()
             raise typer.Exit(141) from None
         except OSError as error:
-            if error.filename is not None:
-                raise
-            report_error(CharrnnError(f"cannot write to standard output: {error.strerror}"))
+            where = "write to standard output" if error.filename is None else f"use `{error.filename!s}`"
+            report_error(CharrnnError(f"cannot {where}: {error.strerror or error}"))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)  # noqa: T201

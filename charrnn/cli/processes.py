@@ -19,6 +19,7 @@ from typing import IO, Any
 from charrnn.cli.console import notice
 from charrnn.cli.interrupts import INTERRUPTED
 from charrnn.errors import CharrnnError, ConfigError
+from charrnn.rendering.text import visible
 from charrnn.training.ranks import STORE, Rank, own_rank
 
 MAX_RESTARTS = 3
@@ -183,7 +184,8 @@ class _Job:
         if not failed:
             raise CharrnnError("the processes of this training have lost each other")
         if failed[0]:
-            sys.stderr.write(self._errors(failed[0]).read_text(encoding="utf-8", errors="replace"))
+            said = self._errors(failed[0]).read_text(encoding="utf-8", errors="replace")
+            sys.stderr.write(visible(said))
         return codes[failed[0]]
 
 
@@ -195,12 +197,12 @@ def _cores() -> set[int]:
 
 def end_with_launcher() -> None:
     """End this process when the one that started it is gone, were it by ``kill -9``: nobody else would."""
-    pipe = os.environ.get(LAUNCHER)
-    if pipe is not None:
-        threading.Thread(target=_wait_for_the_end, args=(int(pipe),), daemon=True).start()
+    with suppress(ValueError):  # unset, or another program's word
+        pipe = int(os.environ.get(LAUNCHER, ""))
+        threading.Thread(target=_wait_for_the_end, args=(pipe,), daemon=True).start()
 
 
 def _wait_for_the_end(pipe: int) -> None:
-    with suppress(OSError):  # a number that somebody else's environment has passed on
+    with suppress(OSError, OverflowError):  # a number that somebody else's environment has passed on
         os.read(pipe, 1)
         os._exit(1)

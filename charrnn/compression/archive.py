@@ -150,7 +150,8 @@ def decompress(
             if header.view not in wanted_views(model.config.text, model.vocabulary):
                 raise damaged()
             length = source.stat().st_size
-            _check_size(header.size, max_bytes or FREE_BYTES + MAX_RATIO * length)
+            limit = FREE_BYTES + MAX_RATIO * length if max_bytes is None else max_bytes
+            _check_size(header.size, limit)
             with replacing(target) as out:
                 _decode_all(model, header, file, length, out, progress)
     except OSError as error:

@@ -11,7 +11,8 @@ def visible(text: str) -> str:
     """Return text whose control characters are pictures, so that no terminal obeys them.
 
     Newline and tab stay. C0 controls become U+2400 …; other controls, marks and overrides of the text's
-    direction, byte-order marks, lone surrogates and bytes that are no UTF-8 become their number.
+    direction, byte-order marks, what XML does not allow, lone surrogates and bytes that are no UTF-8 become
+    their number.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -35,7 +36,7 @@ def _visible_char(char: str) -> str:
         return f"\\x{code - 0xDC00:02x}"
     hidden = (
         0x80 <= code < 0xA0
-        or code in (0x061C, 0x200E, 0x200F, 0xFEFF)
+        or code in (0x061C, 0x200E, 0x200F, 0xFEFF, 0xFFFE, 0xFFFF)
         or 0x2028 <= code <= 0x202E
         or 0x2066 <= code <= 0x2069
     )
