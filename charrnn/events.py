@@ -13,6 +13,8 @@ class Event:
     step: int
 
     name = "event"
+    logged = True
+    """Whether it belongs to the run, and so into ``log.jsonl``, or to one sitting alone."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as one line of ``log.jsonl``."""
@@ -78,9 +80,15 @@ class NoticeEvent(Event):
     name = "notice"
 
 
+class RemarkEvent(NoticeEvent):
+    """A notice of one sitting: a run that was never stopped has none."""
+
+    logged = False
+
+
 @dataclass(frozen=True)
 class ChangeEvent(Event):
-    """A run goes on with another value of a setting than it had."""
+    """A run goes on with another value of a setting than it had, or on something else."""
 
     setting: str
     before: Any
@@ -107,6 +115,7 @@ class PlanEvent(Event):
     device: str
 
     name = "plan"
+    logged = False
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.errors import CheckpointError, RunError, TextError
+
+_AS_IT_IS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+"""Flags with which a link is not followed, and a pipe not waited for."""
 
 
 def exists(path: Path) -> bool:
@@ -18,6 +23,24 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name that is too long, say
         return False
+
+
+def open_own(path: Path, *, write: bool = False) -> BinaryIO:
+    """Open a file of a run, unbuffered: to read, or to be read and added to, and made if it is not there.
+
+    Somebody else may have made the run: what is no regular file, such as a link or a pipe, is left alone.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link")
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND if write else os.O_RDONLY
+    descriptor = os.open(path, flags | _AS_IT_IS, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file")
+    return os.fdopen(descriptor, "ab" if write else "rb", buffering=0)
 
 
 @contextmanager
@@ -36,7 +59,7 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     try:
         make_folder(folder)
-        file = path.open("ab")
+        file = open_own(path, write=True)
     except OSError as error:
         raise CheckpointError(
             f"cannot write `{path}`: {error.strerror}", "name another place with `--run`"
@@ -53,9 +76,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def part_of(path: Path) -> Path:
-    """Return the temporary name of a file that is being written."""
-    return path.with_name(path.name + ".part")
+def parts_of(path: Path) -> Iterator[Path]:
+    """Yield the temporary names of a file that is being written, the usual one first."""
+    for number in count(1):
+        yield path.with_name(f"{path.name}.part" if number == 1 else f"{path.name}.part-{number}")
+
+
+def _new_part(path: Path) -> tuple[Path, BinaryIO]:
+    """Make a file under a temporary name that nothing has, not even a link; return its name and itself."""
+    for part in parts_of(path):
+        with suppress(FileExistsError):
+            return part, part.open("xb")
+    raise AssertionError("there is always another name")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -76,11 +108,12 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     Raises:
         CheckpointError: The disk is full or refuses.
     """
-    parts = {path: part_of(path) for path in files}
+    parts: dict[Path, Path] = {}
     try:
         for path, data in files.items():
             make_folder(path.parent)
-            with parts[path].open("wb") as file:
+            parts[path], file = _new_part(path)
+            with file:
                 file.write(data)
                 flush(file)
         for path, part in parts.items():
@@ -150,10 +183,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         TextError: It cannot be written.
     """
-    plain = path.is_file() or not exists(path)
-    part = part_of(path) if plain else path
+    plain, part = path.is_file() or not exists(path), None
     try:
-        with part.open("wb") as file:
+        part, file = _new_part(path) if plain else (None, path.open("wb"))
+        with file:
             yield file
             if plain:
                 flush(file)
@@ -161,7 +194,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.replace(part, path)
             flush_folder(path.parent)
     except BaseException as error:
-        if plain:
+        if part is not None:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
         if isinstance(error, OSError):

@@ -430,6 +430,20 @@ def test_a_size_that_cannot_be_believed_needs_a_word(model, tmp_path):
         decompress(model, tmp_path / "bomb", tmp_path / "back", max_bytes=1 << 40)
 
 
+def test_a_largest_size_of_nothing_is_no_default(model, tmp_path):
+    round_trip(model, b"abc", tmp_path)
+    with pytest.raises(TextError, match="becomes 3 bytes"):
+        decompress(model, tmp_path / "out", tmp_path / "zero", max_bytes=0)
+
+
+def test_a_file_beside_the_target_is_left_alone(model, tmp_path):
+    (tmp_path / "out.part").write_bytes(b"mine")
+    (tmp_path / "back.part").symlink_to(tmp_path / "out.part")
+    round_trip(model, b"abc", tmp_path)
+    assert (tmp_path / "out.part").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir() if ".part-" in path.name) == []
+
+
 def test_another_model_is_refused_by_name(model, tmp_path):
     round_trip(model, b"abc", tmp_path)
     other = make_model(tmp_path / "other.safetensors", scale=2.9)

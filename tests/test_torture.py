@@ -178,12 +178,13 @@ def test_a_clock_of_the_day_that_jumps_changes_nothing(there, jump):
 
 
 def test_a_run_that_another_process_trained_meanwhile_is_not_trained_from_what_was_read_before(there):
-    first, second = there.trainer("cut", SHORT), there.trainer("cut", SHORT)
+    first, second = there.trainer("a cut", SHORT), there.trainer("a cut", SHORT)
     list(first.events())
-    with pytest.raises(RunError, match="another process has trained"):
+    with pytest.raises(RunError, match="another process has trained") as caught:
         next(second.events())
+    assert f"--resume '{there.folder / 'a cut'}'" in caught.value.hint
     there.train("whole", SHORT)
-    assert differences(there.folder / "whole", there.folder / "cut") == []
+    assert differences(there.folder / "whole", there.folder / "a cut") == []
 
 
 def test_a_run_that_was_resumed_meanwhile_is_not_continued_from_where_it_was(there):

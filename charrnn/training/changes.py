@@ -67,6 +67,19 @@ def changes_of(before: Config, after: Config, step: int) -> tuple[ChangeEvent, .
     return tuple(ChangeEvent(step, name, _value(before, name), _value(after, name)) for name in names)
 
 
+def moves_of(before: Any, now: Mapping[str, Any], step: int) -> tuple[ChangeEvent, ...]:
+    """Return what differs between the places that a run was trained on before and after a step.
+
+    Args:
+        before: What the run's file says, which anybody may have written; older ones say nothing.
+        now: As from ``telling.place_of``.
+        step: After which it goes on.
+    """
+    before = before if isinstance(before, dict) else {}
+    known = {name: before[name] for name in now if type(before.get(name)) is type(now[name])}
+    return tuple(ChangeEvent(step, name, was, now[name]) for name, was in known.items() if was != now[name])
+
+
 def _differing(before: Config, after: Config) -> list[str]:
     return [name for name in setting_names() if _value(before, name) != _value(after, name)]
 

@@ -183,7 +183,7 @@ class Crew(Team):
         position = (trainer.state, trainer.counters, trainer.average.tensors(), trainer.step.scaling)
         tensors, header = pack_trainer(*parts, *position)
         header |= {"seconds": trainer.seconds_before, "saved_at": trainer.saved_at}
-        header |= {"changes": [asdict(change) for change in trainer.changes]}
+        header |= {"changes": [asdict(change) for change in trainer.changes], "ahead": trainer.ahead}
         tensors, header = self._from_first(tensors, header)
         if not self.first:
             parts += (trainer.job.config.training, trainer.average, trainer.step.scaling)
@@ -191,6 +191,7 @@ class Crew(Team):
             trainer.step.parts = trainer.counters.parts
             trainer.seconds_before, trainer.saved_at = header["seconds"], header["saved_at"]
             trainer.changes = tuple(ChangeEvent(**change) for change in header["changes"])
+            trainer.ahead = header["ahead"] and tuple(header["ahead"])
         trainer.state = self.own(trainer.state)
 
     def put_right(self, trainer: Trainer) -> str:

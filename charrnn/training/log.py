@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from charrnn.errors import CheckpointError
 from charrnn.events import EndEvent, Event
-from charrnn.files import flush_folder
+from charrnn.files import flush_folder, open_own
 from charrnn.untrusted import parse_json
+
+LONGEST_LINE = 1 << 20
+"""More bytes than any event takes."""
 
 
 class EventLog:
@@ -23,18 +27,20 @@ class EventLog:
     def _open(self, keep_bytes: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # unbuffered: what a full disk has refused must not be tried again when the file is closed
-        self._file = self.path.open("ab", buffering=0)
+        self._file = open_own(self.path, write=True)
         try:
             flush_folder(self.path.parent)
-            self.size = min(keep_bytes, self._whole_lines())
+            self.size = self._whole_lines(keep_bytes)
             self._file.truncate(self.size)
         except BaseException:
             self._file.close()
             raise
 
-    def _whole_lines(self) -> int:
-        """Return the length of the file up to its last line end."""
-        return self.path.read_bytes().rfind(b"\n") + 1
+    def _whole_lines(self, most: int) -> int:
+        """Return the length of the file up to its last line end, of no more than so many bytes."""
+        begin, tail = _tail(self._file.fileno(), most)
+        end = tail.rfind(b"\n") + 1
+        return begin + end if end else 0
 
     def write(self, event: Event) -> None:
         line = json.dumps(event.to_json()).encode() + b"\n"
@@ -65,6 +71,14 @@ class EventLog:
         self._file.close()
 
 
+def _tail(descriptor: int, most: int) -> tuple[int, bytes]:
+    """Return the last ``LONGEST_LINE`` bytes of the first so many of a file, and where they begin."""
+    end = min(os.fstat(descriptor).st_size, most)
+    begin = max(0, end - LONGEST_LINE)
+    os.lseek(descriptor, begin, os.SEEK_SET)
+    return begin, os.read(descriptor, end - begin)
+
+
 def ended(path: Path, log_bytes: int) -> bool:
     """Return whether the end of a finished run stands in its log, or cannot be put there any more.
 
@@ -73,10 +87,12 @@ def ended(path: Path, log_bytes: int) -> bool:
         log_bytes: Its length when the last checkpoint was written.
     """
     try:
-        data = path.read_bytes()
-        *_, last = data.splitlines() or [b"{}"]
+        with open_own(path) as file:
+            begin, tail = _tail(file.fileno(), sys.maxsize)
+        *_, last = tail.splitlines() or [b"{}"]
         event = parse_json(last)
-        return len(data) < log_bytes or (isinstance(event, dict) and event.get("event") == EndEvent.name)
+        short = begin + len(tail) < log_bytes
+        return short or (isinstance(event, dict) and event.get("event") == EndEvent.name)
     except FileNotFoundError:
         return True
     except (OSError, ValueError):  # a line that is cut, say

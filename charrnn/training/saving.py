@@ -7,15 +7,17 @@ was, whoever is killed after it leaves one that goes on.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from charrnn.files import part_of, write_atomically
+from charrnn.errors import CharrnnError, CheckpointError
+from charrnn.files import parts_of, write_atomically
 from charrnn.model.network import Network, NetworkState
-from charrnn.runs import MODEL, TRAINER, header_of, model_bytes, start_directory
+from charrnn.runs import MODEL, TRAINER, header_of, model_bytes, read_header, start_directory
 from charrnn.training.averaging import NoAverage
 from charrnn.training.job import Job
 from charrnn.training.scaling import LossScale
@@ -34,6 +36,8 @@ class Snapshot(NamedTuple):
     counters: Counters
     epochs: float
     scaling: LossScale | None = None
+    place: dict[str, Any] | None = None
+    """What it runs on, as ``changes.place_of`` says it."""
 
 
 def save_first(job: Job, now: Snapshot) -> None:
@@ -67,11 +71,33 @@ def save_best(job: Job, now: Snapshot) -> None:
     write_atomically(job.folder / BEST, _model(job, now, "best"))
 
 
+def better_ahead(folder: Path, step: int) -> tuple[int, float] | None:
+    """Return step and loss of a ``best/`` that is newer than ``last/``: a process was killed between the two.
+
+    Args:
+        folder: A run directory.
+        step: Of its ``last/``.
+    """
+    with suppress(CharrnnError, KeyError, TypeError):
+        progress = read_header(folder / BEST)["progress"]
+        found, loss = progress["step"], progress["val_loss"]
+        if type(found) is int and type(loss) is float and found > step > 0 and math.isfinite(loss):
+            return found, loss
+    return None
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed while it saved left in a run directory."""
+    """Remove what a process that was killed while it saved left in a run directory.
+
+    Raises:
+        CheckpointError: ``best/`` or ``last/`` is a link: what is saved there would be somewhere else.
+    """
+    for path in (folder / "best", folder / "last"):
+        if path.is_symlink():
+            raise CheckpointError(f"`{path}` is a link, through which no run is written", "copy the folder")
     for name in (BEST, LAST, STATE, COUNTERS, "config.json", "vocabulary.json"):
         with suppress(OSError):
-            part_of(folder / name).unlink(missing_ok=True)
+            next(parts_of(folder / name)).unlink(missing_ok=True)
 
 
 def _model(job: Job, now: Snapshot, which: str) -> bytes:
@@ -82,6 +108,6 @@ def _model(job: Job, now: Snapshot, which: str) -> bytes:
 
 
 def _trainer_parts(job: Job, now: Snapshot) -> tuple:
-    about = header_of(job.config, job.vocabulary, job.record)
+    about = header_of(job.config, job.vocabulary, job.record) | {"place": now.place}
     moving = (now.network, now.optimizer, now.state, now.counters, now.average.tensors())
     return *moving, about, now.scaling

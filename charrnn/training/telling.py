@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from charrnn.config import OPTIMIZERS
+from charrnn.errors import TrainingError
 from charrnn.events import EndEvent, PlanEvent
 from charrnn.text.splits import count_characters
 
@@ -33,6 +35,26 @@ def where(trainer: Trainer) -> str:
     if trainer.device.type != "cuda":
         return place
     return f"{place} ({trainer.step.path.words(config.model.hidden_size, config.training.batch_size)})"
+
+
+def place_of(trainer: Trainer) -> dict[str, Any]:
+    """Return what a run is trained on, which may be something else when it goes on."""
+    return {
+        "device": trainer.device.type,
+        "precision": trainer.precision,
+        "processes": trainer.team.size,
+    }
+
+
+def divergence(trainer: Trainer, loss: float) -> TrainingError:
+    """Return the error for a loss that is not finite or beyond hope."""
+    config = trainer.job.config
+    usual = OPTIMIZERS[config.training.optimizer].rate(config.model.hidden_size)
+    rate = min(config.training.learning_rate / 3, usual)
+    return TrainingError(
+        f"training diverged: the loss is {loss:.3g} at step {trainer.counters.step:,}",
+        f"`{trainer.job.folder}` still holds the last good checkpoint; try `--learning-rate {rate:.1g}`",
+    )
 
 
 def end_of(trainer: Trainer, epochs: float, seconds: float, chars_per_second: float) -> EndEvent:

@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn
+from shlex import quote
 
 import numpy as np
 import torch
 
-from charrnn.config import AVERAGINGS, OPTIMIZERS, Config
-from charrnn.errors import RunError, TrainingError
+from charrnn.config import AVERAGINGS, Config
+from charrnn.errors import RunError
 from charrnn.events import (
     ChangeEvent,
     CheckpointEvent,
@@ -21,25 +21,26 @@ from charrnn.events import (
     Event,
     NoticeEvent,
     PlanEvent,
+    RemarkEvent,
     SampleEvent,
     StepEvent,
 )
 from charrnn.files import locked, stamp
 from charrnn.model.network import Network, NetworkState
 from charrnn.model.scoring import TextView
-from charrnn.runs import TRAINER, start_directory
+from charrnn.runs import TRAINER, read_header, start_directory
 from charrnn.sampling import SamplingConfig, Speaker
 from charrnn.text.streams import Streams
-from charrnn.training.changes import changes_of
+from charrnn.training import saving
+from charrnn.training.changes import changes_of, moves_of
 from charrnn.training.distributed import ALONE, Team
 from charrnn.training.feed import Window, make_feed, step_seed
 from charrnn.training.job import Job
 from charrnn.training.lengths import next_length, rate_factor, varies
 from charrnn.training.log import EventLog, ended, write_end
-from charrnn.training.saving import Snapshot, remove_leftovers, save_best, save_first, save_last
 from charrnn.training.schedules import scheduled
 from charrnn.training.state import Counters, load_trainer
-from charrnn.training.telling import end_of, plan_of
+from charrnn.training.telling import divergence, end_of, place_of, plan_of
 from charrnn.training.trust import make_replay, make_step
 
 REPORT_STEPS = 10
@@ -107,6 +108,8 @@ class Trainer:
         self._slowest_eval = 0.0
         self.saved_at = 0.0
         self.changes: tuple[ChangeEvent, ...] = ()
+        self.ahead: tuple[int, float] | None = None
+        """Step and loss of a ``best/`` that a killed process wrote after ``last/``."""
 
     def _limits(self) -> dict[str, int]:
         """Return the budgets that are counted in steps."""
@@ -136,6 +139,8 @@ class Trainer:
             self.counters.stopped_by = ""
             # looks are counted over the budget, which may be a larger one now
             self.counters.evals = min(self.counters.evals, self._evals_wanted())
+        self.changes += moves_of(read_header(path).get("place"), place_of(self), self.counters.step)
+        self.ahead = saving.better_ahead(self.job.folder, self.counters.step)
 
     def request_stop(self, reason: str = "interrupted") -> None:
         """Ask to stop after the step in progress; everything is saved first."""
@@ -161,7 +166,7 @@ class Trainer:
             if stamp(self.job.folder / "last" / TRAINER) != self.found:
                 raise RunError(
                     f"another process has trained into `{self.job.folder}` meanwhile",
-                    f"`charrnn train --resume {self.job.folder}` continues what it left",
+                    f"`charrnn train --resume {quote(str(self.job.folder))}` continues what it left",
                 )
             yield from self._logged()
 
@@ -174,23 +179,23 @@ class Trainer:
 
     def _logged(self) -> Iterator[Event]:
         """Yield what happens, write it to the log, and save what it says is saved."""
-        remove_leftovers(self.job.folder)
+        saving.remove_leftovers(self.job.folder)
         new = self.counters.step == 0
         if new:
             self.counters.log_bytes = 0
-            save_first(self.job, self._snapshot())
+            saving.save_first(self.job, self._snapshot())
         else:
             start_directory(self.job.folder, self.job.config, self.job.vocabulary, self.job.record)
         with EventLog(self.job.folder / "log.jsonl", self.counters.log_bytes) as log:
             if log.size < self.counters.log_bytes:
-                yield NoticeEvent(self.counters.step, "`log.jsonl` has lost events since the last checkpoint")
+                yield RemarkEvent(self.counters.step, "`log.jsonl` has lost events since the last checkpoint")
             for event in self._run():
                 saves = isinstance(event, CheckpointEvent) and not new
                 new = new and not isinstance(event, CheckpointEvent)
                 stops = self.counters.stopped_by == "interrupted"
                 if saves and stops:  # on resume the log is cut back to here, as no whole run stops here
                     self._save_last(log)
-                if not isinstance(event, PlanEvent | NoticeEvent):  # not part of what repeats exactly
+                if event.logged:
                     log.write(event)
                 if saves and not stops:
                     self._save_last(log)
@@ -203,7 +208,7 @@ class Trainer:
         if self.counters.step == 0:
             yield from self._checkpoint()
         else:
-            yield NoticeEvent(self.counters.step, f"continuing after step {self.counters.step:,}")
+            yield RemarkEvent(self.counters.step, f"continuing after step {self.counters.step:,}")
         if self.changes:
             yield from self.changes
             yield from self._checkpoint()
@@ -354,8 +359,11 @@ class Trainer:
         extra = self.job.corpus.extra_nats(self.job.vocabulary)
         loss, chars = self.team.mean_nats(judged, self.val, extra)
         if not loss < HOPELESS:
-            self._diverged(loss)
+            raise divergence(self, loss)
         counters = self.counters
+        if self.ahead not in (None, (counters.step, loss)):  # not what the killed process did, once more
+            counters.best_val_loss = min(self.ahead[1], counters.best_val_loss or math.inf)
+        self.ahead = None
         best = counters.best_val_loss is None or loss < counters.best_val_loss
         counters.evals, counters.last_val_loss = self._evals_wanted(), loss
         counters.stale = 0 if best else counters.stale + 1
@@ -370,15 +378,6 @@ class Trainer:
         self._slowest_eval = max(self._slowest_eval, spent)
         yield EvalEvent(counters.step, loss, loss / math.log(2), chars, best, self._elapsed())
 
-    def _diverged(self, loss: float = math.nan) -> NoReturn:
-        config = self.job.config
-        usual = OPTIMIZERS[config.training.optimizer].rate(config.model.hidden_size)
-        rate = min(config.training.learning_rate / 3, usual)
-        raise TrainingError(
-            f"training diverged: the loss is {loss:.3g} at step {self.counters.step:,}",
-            f"`{self.job.folder}` still holds the last good checkpoint; try `--learning-rate {rate:.1g}`",
-        )
-
     def _sample(self) -> str:
         speaker = Speaker(self.average.judged.eval(), self.job.vocabulary, SamplingConfig(temperature=0.8))
         with np.errstate(all="ignore"):  # of weights that are about to diverge
@@ -388,7 +387,7 @@ class Trainer:
 
     def _save_best(self) -> None:
         if self.team.first:
-            save_best(self.job, self._snapshot())
+            saving.save_best(self.job, self._snapshot())
 
     def _checkpoint(self) -> Iterator[Event]:
         """Yield what is written when it is seen; every process is asked for its part of it."""
@@ -403,22 +402,22 @@ class Trainer:
     def _save_last(self, log: EventLog) -> None:
         log.flush()  # first, as the state says how much of the log belongs to it
         self.counters.log_bytes = log.size
-        save_last(self.job, self._snapshot())
+        saving.save_last(self.job, self._snapshot())
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> saving.Snapshot:
         """Return what is saved; what could not be loaded is not, such as a symbol that no look has met."""
         for network in (self.network, self.average.judged):
             if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-                self._diverged()
+                raise divergence(self, math.nan)
         self.counters.seconds, self.counters.parts = self._elapsed(), self.step.parts
         parts = (self.network, self.average, self.optimizer, self.whole_state, self.counters)
-        return Snapshot(*parts, self._epochs(), self.step.scaling)
+        return saving.Snapshot(*parts, self._epochs(), self.step.scaling, place_of(self))
 
     # -- events -------------------------------------------------------------------------------
 
     def _step_event(self, loss: float, rate: float, norm: float) -> StepEvent:
         if not loss < HOPELESS:
-            self._diverged(loss)
+            raise divergence(self, loss)
         step = self.counters.step
         return StepEvent(
             step,

@@ -63,7 +63,8 @@ class Disk:
     @contextmanager
     def watched(self) -> Iterator[Disk]:
         """See what is done meanwhile."""
-        real = {name: getattr(os, name) for name in ("fsync", "replace", "unlink", "mkdir", "open", "close")}
+        names = ("fsync", "replace", "unlink", "mkdir", "open", "fdopen", "close")
+        real = {name: getattr(os, name) for name in names}
         open_file = Path.open
 
         def fsync(descriptor: int) -> None:
@@ -87,18 +88,27 @@ class Disk:
             else:
                 self._at(path, "mkdir", None, lambda: real["mkdir"](path, *more))
 
-        def open_folder(path: Any, *more: Any, **named: Any) -> int:
-            descriptor = real["open"](path, *more, **named)
-            if not isinstance(path, int) and self._below(path) and Path(path).is_dir():
+        def open_low(path: Any, flags: int, *more: Any, **named: Any) -> int:
+            if not self._below(path) or "dir_fd" in named:
+                return real["open"](path, flags, *more, **named)
+            writes = flags & (os.O_WRONLY | os.O_RDWR)
+            operation = Operation("open", Path(path), bool(flags & os.O_TRUNC))
+            action = lambda: real["open"](path, flags, *more, **named)  # noqa: E731
+            descriptor = self.do(operation, action) if writes else action()
+            if writes or Path(path).is_dir():
                 self._names[descriptor] = Path(path)
             return descriptor
+
+        def fdopen(descriptor: int, mode: str = "r", *more: Any, **named: Any) -> Any:
+            file, path = real["fdopen"](descriptor, mode, *more, **named), self._names.get(descriptor)
+            return file if path is None or mode[0] not in "wax" else Watched(self, path, file)
 
         def close(descriptor: int) -> None:
             self._names.pop(descriptor, None)
             real["close"](descriptor)
 
         def opened(path: Path, mode: str = "r", *more: Any, **named: Any) -> Any:
-            if mode[0] not in "wa" or not self._below(path):
+            if mode[0] not in "wax" or not self._below(path):
                 return open_file(path, mode, *more, **named)
             operation = Operation("open", path, mode[0] == "w")
             file = self.do(operation, lambda: open_file(path, mode, buffering=0))
@@ -110,7 +120,8 @@ class Disk:
             patch.object(os, "replace", replace),
             patch.object(os, "unlink", unlink),
             patch.object(os, "mkdir", mkdir),
-            patch.object(os, "open", open_folder),
+            patch.object(os, "open", open_low),
+            patch.object(os, "fdopen", fdopen),
             patch.object(os, "close", close),
             patch.object(Path, "open", opened),
         ):
