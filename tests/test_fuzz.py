@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import strategies as some
 from charrnn.config import Config
 from charrnn.errors import CharrnnError
 from charrnn.text.vocabulary import Vocabulary
-from charrnn.untrusted import MAX_CONTAINERS, MAX_DEPTH, map_array, parse_json, read_whole
+from charrnn.untrusted import MAX_CONTAINERS, MAX_DEPTH, MAX_VALUES, map_array, parse_json, read_whole
 
 SHORT = 100
 """Inputs of a target."""
@@ -34,7 +37,8 @@ NAMES = (
         "corpus, utf-7",
         "corpus, gb18030",
     ),
-    *("vocabulary", "log.jsonl"),
+    *("vocabulary", "log.jsonl", "run", "answer"),
+    *(["corpus, zstandard"] if find_spec("zstandard") is not None else []),
 )
 
 
@@ -54,11 +58,12 @@ def there(place, own_cache, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_changed_file_is_taken_or_refused(place, name):
     folder, targets = place
-    outcome = fuzz(name, targets[name], folder, SHORT)
+    count = SHORT // 4 if name == "run" else SHORT
+    outcome = fuzz(name, targets[name], folder, count)
     assert not outcome.failures
-    assert outcome.inputs == outcome.taken + outcome.refused == SHORT
+    assert outcome.inputs == outcome.taken + outcome.refused == count
     if name not in ("cache, info.json", "findings", "config, JSON", "vocabulary", "log.jsonl"):
-        assert outcome.refused > SHORT / 20 or name.startswith("cache")
+        assert outcome.refused > count / 20 or name.startswith("cache")
 
 
 def test_every_target_is_fuzzed(place):
@@ -80,6 +85,10 @@ def spin():
 
 
 BAD = {
+    "Violation: `/nosuch/renamed` is changed": lambda: os.rename("own", "/nosuch/renamed"),
+    "Violation: `/nosuch/link` is changed": lambda: os.symlink("own", "/nosuch/link"),
+    "Violation: `/etc/passwd` is changed": lambda: os.symlink("/etc/passwd", "own"),
+    "Violation: os.link": lambda: os.link("own", "other"),
     "KeyError": lambda: {}["x"],
     "MemoryError": lambda: bytearray(guard.BYTES * 2),
     "/etc/passwd` is read": lambda: open("/etc/passwd"),  # noqa: SIM115
@@ -91,7 +100,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("wanted", BAD)
-def test_the_guard_sees_what_a_file_must_not_do(tmp_path, wanted):
+def test_the_guard_sees_what_a_file_must_not_do(tmp_path, monkeypatch, wanted):
+    monkeypatch.chdir(tmp_path)
     target = Target((b"good",), lambda random, data: data, lambda data: BAD[wanted]())
     outcome = fuzz("bad", target, tmp_path, 2)
     assert len(outcome.failures) == 2 and wanted in outcome.failures[0]
@@ -146,6 +156,27 @@ def test_json_of_many_lists_is_refused_before_it_is_read(monkeypatch):
     monkeypatch.setattr(json, "loads", lambda _: pytest.fail("it was read"))
     with pytest.raises(ValueError, match="too many"):
         parse_json(b"[" + b"[]," * MAX_CONTAINERS + b"0]")
+
+
+def test_json_of_many_values_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("it was read"))
+    for text in ('["a"' + ',"a"' * (MAX_VALUES + 1) + "]", b"[0" + b",0" * (MAX_VALUES + 1) + b"]"):
+        with pytest.raises(ValueError, match="too many values"):
+            parse_json(text)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no endless file")
+def test_a_file_without_an_end_is_refused(tmp_path):
+    (tmp_path / "x").symlink_to("/dev/zero")
+    with guard.little_memory(), guard.little_time(), pytest.raises(ValueError, match="larger than 99 bytes"):
+        read_whole(tmp_path / "x", 99)
+
+
+def test_a_file_that_grows_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(bytes(100))
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result((0,) * 10))
+    with pytest.raises(ValueError, match="larger than 99 bytes"):
+        read_whole(tmp_path / "x", 99)
 
 
 def test_a_file_larger_than_believed_is_refused(tmp_path):

@@ -63,7 +63,8 @@ class _Watch:
         if event == "open":
             self._check_open(*arguments)
         elif event in _WRITES:
-            self._check(arguments[0], "changed")
+            for path, folder in _changed(event, arguments):
+                self._check(_below(path, folder), "changed")
 
     def _check_open(self, path: Any, mode: str | None, flags: int) -> None:
         if isinstance(path, int):
@@ -75,6 +76,20 @@ class _Watch:
     def _check(self, path: Any, how: str) -> None:
         if not _is_of(path, (self.folder,)):
             raise Violation(f"`{os.fsdecode(path)}` is {how}")
+
+
+def _changed(event: str, arguments: tuple[Any, ...]) -> list[tuple[Any, int]]:
+    """Return every path that an event changes, and the descriptor of the folder that it is relative to."""
+    if event == "os.rename":
+        return [(arguments[0], arguments[2]), (arguments[1], arguments[3])]
+    if event == "os.symlink":  # where it leads to, and where it is
+        return [(arguments[0], -1), (arguments[1], arguments[2])]
+    folder = arguments[-1] if event in ("os.remove", "os.mkdir", "os.rmdir") else -1
+    return [(arguments[0], folder)]
+
+
+def _below(path: Any, folder: int) -> Any:
+    return path if folder < 0 else os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
 
 
 def _of_typing() -> bool:

@@ -291,3 +291,85 @@ def archive_mutated(header_size: int) -> Mutation:
 
 def _crc(data: bytes) -> bytes:
     return zlib.crc32(data).to_bytes(4, "big")
+
+
+# -- whole runs ---------------------------------------------------------------------------------
+
+
+def run_file_mutated(random: Random, data: bytes) -> bytes:
+    """Change a file of a run, whose name is the first line; or say behind it what stands in its place."""
+    first, _, content = data.partition(b"\n")
+    if random.random() < 0.1:
+        places = (first, b"last", b"best", b".lock", b"log.jsonl")
+        kinds = (b"link", b"dangling", b"pipe", b"folder", b"gone")
+        return random.choice(places) + b" " + random.choice(kinds) + b"\n"
+    ways = {b".safetensors": safetensors_mutated, b".json": json_mutated}
+    way = next((way for end, way in ways.items() if first.endswith(end)), bytes_mutated)
+    return first + b"\n" + way(random, content)
+
+
+# -- answers of a server ------------------------------------------------------------------------
+
+_PLACES = (
+    "http://x/y",
+    "https://x/y",
+    "file:///etc/passwd",
+    "ftp://x",
+    "//",
+    "http://[",
+    "",
+    "/a b",
+    "http://x:99999/",
+)
+_HEADERS = (
+    "Content-Range: bytes 10-39/*",
+    "Content-Range: bytes */40",
+    "Content-Length: -1",
+    "Content-Length: x",
+)
+_HEADERS += (
+    "Transfer-Encoding: chunked",
+    "Content-Encoding: gzip",
+    "Connection: close",
+    "X: " + "a" * 70_000,
+)
+_HEADERS += ("x", ": ", "\0: \x1b[31m", *["X: y"] * 3)
+_STATUS = (
+    b"199",
+    b"200",
+    b"204",
+    b"206",
+    b"301",
+    b"302",
+    b"304",
+    b"307",
+    b"401",
+    b"407",
+    b"416",
+    b"500",
+    b"999",
+    b"-1",
+)
+
+
+def answer_mutated(random: Random, data: bytes) -> bytes:
+    """Change the numbers of an answer, its status or its headers; add one; or change its bytes."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    way = random.randrange(5)
+    if way == 0:
+        return bytes_mutated(random, data)
+    if way == 1:
+        number = str(random.choice((*NUMBERS, "9" * 5000, -1, 9, 10, 11, 39, 40, 41, ""))).encode()
+        places = list(re.finditer(rb"\d+", data))[:9]
+        begin, end = random.choice(places).span()
+        return data[:begin] + number + data[end:]
+    if way == 2:
+        head = re.sub(rb" \d+ ", b" " + random.choice(_STATUS) + b" ", head, count=1)
+        head += b"\r\nLocation: " + random.choice(_PLACES).encode()
+    elif way == 3:
+        lines = head.split(b"\r\n")
+        lines.insert(random.randrange(len(lines) + 1), random.choice(_HEADERS).encode())
+        head = b"\r\n".join(lines)
+    else:
+        body = bytes_mutated(random, body)
+    return head + b"\r\n\r\n" + body * random.choice((1, 1, 1, 2, 50))

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import http.client
+import importlib
 import io
 import json
 import lzma
+import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -39,6 +45,7 @@ from charrnn.text.documents import document_splitter
 from charrnn.text.reading import Source, check_encoding, decode, read_bytes
 from charrnn.text.splits import make_splits
 from charrnn.text.vocabulary import Vocabulary
+from charrnn.training import start
 from charrnn.training.averaging import NoAverage
 from charrnn.training.log import EventLog, ended
 from charrnn.training.state import Counters, load_trainer, save_trainer
@@ -88,6 +95,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
     text.write_text(TEXT, encoding="utf-8")
     corpus = open_corpus([Source("text.txt", text)], Config().text)
     makers = (_models, _trainers, _settings, _caches, _findings, _archives, _labels, _texts, _others)
+    makers += (_runs, _answers)
     found: dict[str, Target] = {}
     for maker in makers:
         found |= maker(folder, corpus)
@@ -330,7 +338,18 @@ def _texts(folder: Path, _: Any) -> dict[str, Target]:
             for name, good in others.items()
         },
         "corpus, zip": Target((file.getvalue(),), mutations.bytes_mutated, unpack),
+        **_zstandard(path, data),
     }
+
+
+def _zstandard(path: Path, data: bytes) -> dict[str, Target]:
+    if find_spec("zstandard") is None:
+        return {}
+    pack = importlib.import_module("zstandard").ZstdCompressor
+    checked = pack(write_checksum=True).compress(data)
+    begun = pack(write_content_size=False).compressobj()
+    packed = (pack().compress(data), checked, begun.compress(data) + begun.flush(), checked * 2)
+    return {"corpus, zstandard": Target(packed, mutations.bytes_mutated, _written(path, _use_text))}
 
 
 def _use_text(path: Path, encoding: str = "utf-8") -> None:
@@ -362,3 +381,105 @@ def _use_log(path: Path) -> None:
     ended(path, 10)
     with closing(EventLog(path, 60)._file):
         pass
+
+
+# -- a whole run that goes on -------------------------------------------------------------------
+
+
+def _runs(folder: Path, _: Any) -> dict[str, Target]:
+    """Return the target that resumes a run of which one file was changed, or is no file any more."""
+    run, outside = folder / "run", folder / "outside"
+    settings = SMALL | {"training.steps": 6, "training.num_evals": 2}
+    going = start.start([str(folder / "text.txt")], run=str(run), settings=settings, device="cpu")
+    for event in going.events():
+        if event.step == 3:
+            going.request_stop()
+    files = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outside.mkdir()
+    good = tuple(f"{name}\n".encode() + data for name, data in files.items() if data)
+    read = partial(_use_run, run, files, outside)
+    return {"run": Target(good, mutations.run_file_mutated, read, 0.1, reads_elsewhere=True)}
+
+
+def _use_run(run: Path, files: dict[Path, bytes], outside: Path, data: bytes) -> None:
+    first, _, content = data.partition(b"\n")
+    name, _, kind = first.decode("latin-1").partition(" ")
+    _fill(run, files)
+    _fill(outside, {Path("file"): b"mine", Path("model.safetensors"): b"mine", Path("trainer.json"): b"mine"})
+    if Path(name) in files or name in ("last", "best", ".lock"):
+        _put(run / name, kind, content, outside)
+    going = start.resume(str(run), device="cpu")
+    try:
+        for number, _ in enumerate(going.events()):
+            if number == 9:
+                going.request_stop()
+    finally:
+        found = {path.name: path.is_file() and path.read_bytes() for path in outside.iterdir()}
+        if sorted(found) != ["file", "model.safetensors", "trainer.json"] or {*found.values()} != {b"mine"}:
+            raise AssertionError("a file outside of the run was changed")
+
+
+def _fill(folder: Path, files: dict[Path, bytes]) -> None:
+    """Make a folder that holds these files and no others."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def _put(path: Path, kind: str, content: bytes, outside: Path) -> None:
+    """Put content in the place of a file, or something that is none."""
+    if kind:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if kind == "link":
+        path.symlink_to(outside if path.name in ("last", "best") else outside / "file")
+    elif kind == "dangling":
+        path.symlink_to(outside / "new")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif not kind and not path.is_dir():
+        path.write_bytes(content)
+
+
+# -- what a server answers ----------------------------------------------------------------------
+
+
+def _answers(folder: Path, _: Any) -> dict[str, Target]:
+    """Return the target that goes on with a download of 40 bytes, 10 of which are there."""
+    body = bytes(range(40, 80))
+    whole = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 40\r\n\r\n" + body
+    part = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 10-39/40\r\nContent-Length: 30\r\n\r\n"
+    chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n%b\r\n14\r\n%b\r\n0\r\n\r\n"
+    good = (whole, part + body[10:], chunks % (body[:20], body[20:]), b"HTTP/1.0 200 OK\r\n\r\n" + body)
+    good += (b"HTTP/1.1 416 No\r\nContent-Range: bytes */10\r\nContent-Length: 0\r\n\r\n",)
+    return {"answer": Target(good, mutations.answer_mutated, partial(_use_answer, folder / "download"))}
+
+
+class _Socket(io.BytesIO):
+    """A connection to a server that says the same to everything."""
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self.getvalue())
+
+    def sendall(self, data: bytes) -> None:
+        """Nobody listens."""
+
+
+def _use_answer(target: Path, data: bytes) -> None:
+    target.unlink(missing_ok=True)
+    target.with_name("download.part").write_bytes(bytes(range(40, 50)))
+
+    def connect(connection: http.client.HTTPConnection) -> None:
+        connection.sock = _Socket(data)
+
+    with (
+        patch.object(http.client.HTTPConnection, "connect", connect),
+        patch.object(http.client.HTTPSConnection, "connect", connect),
+    ):
+        download.fetch("http://texts.invalid/text", target, max_bytes=1000)
+    if target.stat().st_size > 1000:
+        raise AssertionError("more was written than was allowed")
