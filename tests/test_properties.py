@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -10,10 +11,17 @@ import pytest
 import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics
 from torch import nn
 
 from charrnn.config import TextConfig, TrainingConfig
 from charrnn.errors import TextError
+from charrnn.inspection.histograms import area_under_roc, average_precision, f1_and_mcc
+from charrnn.inspection.scores import pearson
+from charrnn.sampling.choice import SamplingConfig, make_chooser
+from charrnn.sampling.samplers import Draw, make_sampler
+from charrnn.sampling.weights import Weights
 from charrnn.text.corpus import open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import make_splits
@@ -186,3 +194,66 @@ def test_averaging_begins_where_the_papers_loop_does(losses):
         counters.step = step
         average.after_look(loss)
     assert counters.averaged_since == began
+
+
+# -- what is drawn, and what is scored ------------------------------------------------------------
+
+GRID = st.integers(-40, 40).map(lambda number: number / 4)
+
+
+def exact(logits, config):
+    """Return the distribution by id, and how near a character was to being left out or kept instead."""
+    order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))
+    weight = [math.exp((logits[i] - max(logits)) / config.temperature) for i in order]
+    order = order[: config.top_k or None]
+    whole, before, kept, margins = sum(weight[: len(order)]), 0.0, [], [1.0]
+    for i, own in zip(order, weight, strict=False):
+        margins += [abs(before / whole - config.top_p)] if config.top_p < 1 and before else []
+        margins += [abs(own / weight[0] - config.min_p)] if own < weight[0] else []
+        if (config.top_p == 1 or before < config.top_p * whole) and own >= config.min_p * weight[0]:
+            kept.append((i, own))
+        before += own
+    total = sum(own for _, own in kept)
+    return {i: own / total for i, own in kept}, min(margins)
+
+
+@given(
+    st.lists(GRID, min_size=1, max_size=12),
+    st.sampled_from([0.3, 0.7, 1.0, 2.5]),
+    st.integers(0, 6),
+    st.sampled_from([0.2, 0.5, 0.93, 1.0]),
+    st.sampled_from([0.0, 0.01, 0.2, 1.0]),
+)
+def test_samplers_draw_from_the_exact_distribution(logits, temperature, top_k, top_p, min_p):
+    """Of evenly spaced numbers, each id gets its share to one of them."""
+    config = SamplingConfig(temperature, top_k, top_p, min_p)
+    wanted, margin = exact(logits, config)
+    assume(margin > 1e-6)
+    count = 500
+    uniforms = (np.arange(count) + 0.5) / count
+    choose = make_chooser(config)
+    slow = [choose(np.array(logits), uniform) for uniform in uniforms]
+    hidden = np.zeros((1, 1), np.float32)
+    nothing = (np.zeros((1, len(logits) + 2), np.float32), hidden, hidden[0], hidden[0])
+    bias = np.array([50.0, 50.0, *logits], np.float32)  # the boundary, and the escape
+    weights = Weights("elman", None, (nothing,), (np.zeros((len(bias), 1), np.float32), bias))
+    sampler = make_sampler(weights, Draw(config, 0, 1), streams=count)
+    for drawn in (slow, (sampler.draw(uniforms[:, None])[:, 0] - 2).tolist()):
+        assert set(drawn) <= set(wanted)
+        for i, share in wanted.items():
+            assert abs(drawn.count(i) - share * count) <= 1 + 1e-3
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=4, max_size=80), st.integers(1, 9))
+def test_scores_are_those_of_scikit_learn_and_scipy(pairs, bins):
+    a, y = (np.array(column) for column in zip(*pairs, strict=True))
+    assume(0 < y.sum() < len(y) and a.min() < a.max())
+    on, off = (np.bincount(a[y == wanted], minlength=10)[::-1] for wanted in (True, False))
+    called = a >= 10 - bins
+    assert average_precision(on, off) == pytest.approx(metrics.average_precision_score(y, a))
+    assert area_under_roc(on, off) == pytest.approx(metrics.roc_auc_score(y, a))
+    f1, mcc = f1_and_mcc(on, off, bins)
+    assert f1 == pytest.approx(metrics.f1_score(y, called, zero_division=0))
+    assert mcc == pytest.approx(metrics.matthews_corrcoef(y, called), abs=1e-12)
+    a, y = a.astype(float), y.astype(float)
+    assert pearson(a, y) == pytest.approx(stats.pearsonr(a, y).statistic, abs=1e-12)
