@@ -60,7 +60,7 @@ $(VENV)-oldest/installed: $(SOURCES) constraints-oldest.txt
 	$(VENV)-oldest/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
 	touch $@
 
-# A wheel and an sdist of the last commit in dist/: the same bytes wherever and whenever they are built.
+# A wheel and an sdist of the last commit in dist/: the same bytes from any folder at any time (shown on one machine, with one compiler).
 dist: $(VENV)/installed-dev
 	rm -rf dist
 	$(BIN)/python -m tests.torture.supply dist

@@ -129,11 +129,9 @@ def do_everything(
 
 def _compress(folder: Path, run: Path, text: Path) -> None:
     model = archive.load_model(str(run))
-    plain = folder / "plain"
-    plain.write_bytes(text.read_bytes()[:20_000])
-    archive.compress(model, plain, folder / "small")
-    archive.decompress(model, folder / "small", folder / "back", max_bytes=20_000)
-    assert (folder / "back").read_bytes() == plain.read_bytes()
+    archive.compress(model, text, folder / "small")
+    archive.decompress(model, folder / "small", folder / "back", max_bytes=text.stat().st_size)
+    assert (folder / "back").read_bytes() == text.read_bytes()
 
 
 def _inspected(loaded: charrnn.Run, text: Path) -> str:
