@@ -211,8 +211,10 @@ class Findings:
         steer: Whether it was asked to be held while the model writes: its texts are shown then.
         twins: Untrained networks that were compared with.
         counters: What named neurons do along what they count.
-        step_error: Largest difference of a single step: gates, c and h beside what the definition makes of
-            the recorded state before; relative beyond ±1.
+        gate_error: Largest difference between a recorded gate and what the definition makes of the recorded
+            state before.
+        state_error: Largest difference between recorded c and h and what the recorded gates make of the state
+            before; relative beyond ±1.
     """
 
     run: str
@@ -236,7 +238,8 @@ class Findings:
     steer: bool = False
     twins: int = 1
     counters: tuple[CounterCurve, ...] = ()
-    step_error: float | None = None
+    gate_error: float | None = None
+    state_error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

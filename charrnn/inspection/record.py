@@ -76,8 +76,10 @@ class Recorder:
         self.device = network.readout.weight.device
         self.largest_error = 0.0
         """Largest difference so far between the recorded outputs and the definition's, or the fast path's."""
-        self.step_error = 0.0
-        """The same of one step: gates, c and h beside what the definition makes of the state before."""
+        self.gate_error = 0.0
+        """The same of a gate at one step, given the recorded state before it."""
+        self.state_error = 0.0
+        """The same of c and h at one step, given the recorded gates."""
         self._groups = _groups(self.neurons)
         self._kinds = {"h", *(neuron.traced for neuron in self.neurons)}
 
@@ -144,10 +146,11 @@ class Recorder:
                 raise InspectionError(f"what is recorded misses the forward pass by {error:.1g}")
             self.largest_error = max(self.largest_error, error)
         if self.network.stacked:  # else the trace is made by the definition
-            error = self.network.step_error(window, state, traces)
-            if not error <= MAX_ERROR:
-                raise InspectionError(f"the recorded gates miss the recorded states by {error:.1g}")
-            self.step_error = max(self.step_error, error)
+            errors = self.network.step_errors(window, state, traces)
+            if not all(error <= MAX_ERROR for error in errors):
+                raise InspectionError(f"the recorded gates miss the recorded states by {max(errors):.1g}")
+            own = self.gate_error, self.state_error
+            self.gate_error, self.state_error = map(max, own, errors)
 
 
 def _groups(neurons: list[Neuron]) -> list[tuple[int, str, list[int] | slice]]:

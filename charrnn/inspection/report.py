@@ -46,7 +46,8 @@ class Report:
         units: What is swapped for the null.
         sample: Activations of all neurons at the units' positions, (U, P, N).
         float_error: Largest difference between the recorded outputs and those of the cell's definition.
-        step_error: The same of a single step, of gates and states.
+        gate_error: The same of gates at a single step.
+        state_error: The same of states, given the recorded gates.
     """
 
     pieces: list[Piece]
@@ -56,7 +57,8 @@ class Report:
     units: Units
     sample: torch.Tensor
     float_error: float
-    step_error: float
+    gate_error: float
+    state_error: float
 
 
 def read_report(
@@ -104,7 +106,8 @@ def read_report(
         units=units,
         sample=sample.view(*units.pieces.shape, len(choice.neurons)),
         float_error=max(recorder.largest_error, shown.largest_error),
-        step_error=max(recorder.step_error, shown.step_error),
+        gate_error=max(recorder.gate_error, shown.gate_error),
+        state_error=max(recorder.state_error, shown.state_error),
     )
 
 

@@ -222,8 +222,10 @@ class Network(nn.Module):
         return traces, tuple(after)
 
     @torch.no_grad()
-    def step_error(self, ids: Tensor, state: NetworkState, traces: Sequence[dict[str, Tensor]]) -> float:
-        """Return by how much the worst step of a trace misses the definition.
+    def step_errors(
+        self, ids: Tensor, state: NetworkState, traces: Sequence[dict[str, Tensor]]
+    ) -> tuple[float, float]:
+        """Return by how much the worst step of a trace misses the definition: in a gate, and in a state.
 
         Every step goes on from the recorded state before it, so errors do not add up: gates are compared with
         those of that state, c with what the recorded gates make of it, h with what they make of the recorded
@@ -235,16 +237,18 @@ class Network(nn.Module):
             traces: Everything that ``trace`` returns of each layer.
         """
         keep = (ids.t() != BOUNDARY).unsqueeze(2)
-        inputs, errors = self.inputs(ids.t()), []
+        inputs = self.inputs(ids.t())
+        of_gates, of_states = [inputs.new_zeros(())], []  # there may be no gates
         for layer, first, trace in zip(self.layers, state, traces, strict=True):
             names = layer.state_names
             before = [
                 torch.cat([part.unsqueeze(0), trace[name][:-1]]) * keep
                 for name, part in zip(names, first, strict=True)
             ]
-            errors += _step_errors(layer, inputs, before, trace)
+            for kind, error in _step_errors(layer, inputs, before, trace).items():
+                (of_states if kind in names else of_gates).append(error)
             inputs = trace["h"]
-        return float(torch.stack(errors).max())
+        return float(torch.stack(of_gates).max()), float(torch.stack(of_states).max())
 
     def _window(
         self,
@@ -336,13 +340,13 @@ class Network(nn.Module):
 
 def _step_errors(
     layer: RecurrentLayer, inputs: Tensor, before: Sequence[Tensor], trace: dict[str, Tensor]
-) -> list[Tensor]:
+) -> dict[str, Tensor]:
     """Return the largest error of every recorded quantity of a layer."""
-    errors = []
+    errors = {}
 
     def compare(kind: str, values: Tensor) -> Tensor:
         recorded = trace[kind].flatten(0, 1)
-        errors.append(((values - recorded).abs() / recorded.abs().clamp(min=1)).max())
+        errors[kind] = ((values - recorded).abs() / recorded.abs().clamp(min=1)).max()
         return recorded
 
     layer.step(layer.gate_input(inputs).flatten(0, 1), tuple(part.flatten(0, 1) for part in before), compare)

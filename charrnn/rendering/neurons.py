@@ -111,11 +111,18 @@ def _footer(findings: Findings) -> str:
     others = f" or of {findings.twins - 1} others like it" if findings.twins > 1 else ""
     lines.append(f"twin: the best neuron of the same network before training{others}, chosen alike")
     lines.append(f"{free:,} of {findings.neurons_tested:,} neurons have no label")
-    step = "" if findings.step_error is None else f"gates, c and h as defined to {findings.step_error:.0e}; "
-    lines.append(f"values after reading; {step}outputs of 50 characters to {findings.float_error:.0e}")
+    lines.append(f"values after reading the character; {_errors(findings)}")
     if any(row.cause for row in findings.rows):
         lines.append(_ablation(findings))
     return "\n".join(lines)
+
+
+def _errors(findings: Findings) -> str:
+    outputs = f"outputs after 50 characters as defined to {findings.float_error:.0e}"
+    if findings.state_error is None:
+        return outputs
+    gates = f"gates as defined to {findings.gate_error:.0e}, " if findings.gate_error else ""
+    return f"{gates}c and h follow to {findings.state_error:.0e}, {outputs}"
 
 
 def _ablation(findings: Findings) -> str:

@@ -75,7 +75,7 @@ def _activation(page: Page, steps: int) -> str:
     beyond = (
         f" The largest is {page.clipped:.3g}; what lies beyond ±1 is shown as ±1." if page.clipped else ""
     )
-    error, step = page.findings["float_error"], page.findings.get("step_error")
+    error, step = page.findings["float_error"], page.findings.get("state_error")
     gates = "" if step is None else f"The recorded gates reproduce c and h to {step:.0e}. "
     return (
         f"{what} after reading the character, rounded to 1/{steps}.{beyond} "
