@@ -296,6 +296,7 @@ MODELS = cases(
     (["inspect", "neurons", "mine", "--ablation", "median"], "unknown ablation `median`", "known: mean"),
     (["inspect", "neurons", "mine", "--steer", "L1.c8"], "has no neuron `L1.c8`", "7"),
     (["inspect", "neurons", "mine", "--neuron", "L1.c1", "--steer", "L1.c2"], "different neurons", None),
+    (["inspect", "neurons", "mine", "--steer", "L1.c1", "--ablation", "none"], "holds none", "leave out"),
     (["inspect", "neurons", "mine", "--top", "0"], "`--top` is `0`", None),
     (["inspect", "neurons", "mine", "--top", "all"], "`--top` is `all`", None),
     (["inspect", "neurons", "mine", "--precision", "int8"], "`--precision` is `int8`", "leave it out"),

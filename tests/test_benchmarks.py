@@ -17,6 +17,7 @@ import peers
 import quality
 import sampling_check
 import scaling
+import steering
 import time_to_quality as timed
 
 from charrnn.config import ModelConfig
@@ -304,3 +305,22 @@ def test_a_peer_stands_beside_ours(tmp_path, monkeypatch):
     for what in ("train", "speak"):
         ratio = found[what]["ours"] / found[what]["theirs"]
         assert found[what]["ratio"]["median"] == pytest.approx(ratio)
+
+
+def test_lengths_of_lines_and_their_intervals():
+    """Behind the warm-up each text has lines of its own length; what changes nothing has an interval of 0."""
+    lengths = [10, 20, 40, 80]
+    texts = ["x" * 60 + ("a" * (n - 1) + "\n") * (800 // n) for n in lengths]
+    found = steering.line_lengths(texts)
+    assert found[0] == pytest.approx(4 * 800 / sum(800 / n for n in lengths))
+    assert found[1:].min() == 10 and found[1:].max() == 80
+    value, low, high = steering.spread(found)
+    assert low < value == found[0] < high
+    assert steering.line_lengths(["x" * 160] * 3)[0] == 300
+    same = steering.Written(tuple(texts), 2.0)
+    assert steering.lines_of(same, same) | {"line_length": None} == {
+        "line_length": None, "change": (0.0, 0.0, 0.0), "damage_bpc": 0.0
+    }  # fmt: skip
+    twice = steering.Written(tuple("x" * 60 + text[60:].replace("\n", "b\n") for text in texts), 2.25)
+    assert steering.lines_of(twice, same)["damage_bpc"] == 0.25
+    assert 0 < steering.lines_of(twice, same)["change"][0] < 0.1

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from charrnn.inspection.figures import Cause, Effect, Forgetting, Measures, Setting, Steering
+from charrnn.inspection.figures import Cause, Closing, Effect, Forgetting, Measures, Setting, Steering
 from charrnn.inspection.findings import VERDICTS, Card, Excerpt, Findings, Row
 from charrnn.rendering.neurons import MARKS, MEANING, print_findings
 
@@ -36,13 +36,15 @@ COUNTS = replace(
 )  # fmt: skip
 ALONE = Effect(("L1.c314",), -0.54, 0.258, 0.012, 0.2, 0.33, tuple(np.linspace(-0.004, 0.04, 20)), True)
 GROUP = replace(ALONE, held=("L1.c314", "L1.c98"), value=None, on=0.27, off=None)
+OTHERWISE = replace(ALONE, value=None, on=0.31, on_low=-0.01, on_high=0.4, controls_on=())
 STEERING = Steering(
     free=Setting(None, 0.18, 30.2, 2.5, "free\n"),
-    high=Setting(0.96, 0.01, 27.3, 2.63, "high)))\n"),
-    low=Setting(-0.99, 0.36, None, 2.53, "low(((\n"),
+    high=Setting(0.96, 0.36, None, 2.53, "high(((\n"),
+    low=Setting(-0.99, 0.01, 27.3, 2.63, "low)))\n"),
     controls=tuple(np.linspace(0, 0.13, 20)),
     damage=0.03,
     beats=True,
+    by="high",
 )
 
 
@@ -56,7 +58,7 @@ ROWS = (
     row(
         "in_paren",
         "drives",
-        cause=Cause(ALONE, GROUP),
+        cause=Cause(ALONE, GROUP, OTHERWISE),
         steering=STEERING,
         same_as=(("paren_depth", 0.95),),
         r_partial=0.62,
@@ -111,6 +113,8 @@ CARD = Card(
     histogram=(tuple(np.linspace(0, 0.1, 20)), tuple(np.linspace(0.1, 0, 20))),
     next_characters=((")", 2.23), (",", 1.06), ("\t", 0.2), (" ", -0.3), ("好", -0.64), ("\n", -0.96)),
     alike=(("L1.c98", -0.7),),
+    direct_characters=((")", 1.9), (",", 0.3), ("a", -0.1), ("\n", -1.2)),
+    closing=Closing(")", 0.97, -1.31, 0.02, 0.61, 0.22),
 )
 FINDINGS = Findings(
     run="runs/demo", model="lstm 1×320", kind="c", text_kind="python", chars=374_519, documents=41,
@@ -165,6 +169,19 @@ def test_what_is_never_forgotten_is_said_otherwise():
     kept = replace(ROWS[0], forgetting=Forgetting(None, 0.83))
     text = shown(replace(VIEWS["card"], cards=(replace(CARD, row=kept),)), 98, "plain")
     assert "keeps .83 of a wrong past for 200 characters" in " ".join(text.split())
+
+
+def test_what_drives_nothing_says_so_and_what_has_no_likes():
+    row = replace(
+        ROWS[0],
+        steering=replace(STEERING, beats=False, by=None),
+        cause=Cause(replace(ALONE, controls_on=()), otherwise=replace(ALONE, value=-0.2, off=None)),
+    )
+    text = shown(replace(VIEWS["card"], cards=(replace(CARD, row=row),)), 98, "plain")
+    joined = " ".join(text.split())
+    assert "by 0.00 … 0.13; neither setting moves it its own way by more" in joined
+    assert "drives it" not in joined and "no neurons to compare with" in joined
+    assert "held at its mean, −.20: on +.26 (+.20 … +.33) bpc · agrees" in joined
 
 
 def test_every_verdict_has_a_mark_and_a_meaning():

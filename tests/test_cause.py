@@ -11,6 +11,7 @@ import torch
 from planting import (
     PROFILE,
     VOCABULARY,
+    id_of,
     in_parentheses,
     piece_of,
     plant_flags,
@@ -20,8 +21,20 @@ from planting import (
 
 from charrnn.errors import InspectionError
 from charrnn.inspection import cause
-from charrnn.inspection.cause import CONTROLS, WARM_UP, Interventions, choose_excerpts, fits, split
+from charrnn.inspection.cause import (
+    CONTROLS,
+    WARM_UP,
+    Interventions,
+    choose_excerpts,
+    donors,
+    fits,
+    row_length,
+    split,
+)
+from charrnn.inspection.consequences import closing, direct_logits
+from charrnn.inspection.figures import Cause
 from charrnn.inspection.findings import Row
+from charrnn.inspection.names import Neuron
 from charrnn.inspection.record import Recorder, all_neurons, raw_values
 from charrnn.inspection.verdicts import with_cause
 from charrnn.text.vocabulary import BOUNDARY
@@ -87,7 +100,9 @@ def test_what_holding_costs_equals_a_slow_loop(monkeypatch, pieces, ablation):
         for i, row in enumerate(rows):
             value = {"mean": np.full(90, all_cells[:, neuron].mean()), "zero": np.zeros(90)}.get(ablation)
             if ablation == "resample":
-                value = slow_run(network, rows[i - 1])[1][:, neuron]
+                own = held.excerpts.documents
+                others = [j for j in range(3) if own[j] != own[i]]
+                value = slow_run(network, rows[others[(i - 1) % len(others)]])[1][:, neuron]
             expected = slow_bits(network, row, (neuron, value)) - slow_bits(network, row)
             np.testing.assert_allclose(held.delta_bits(neuron)[i], expected, atol=2e-4)
         assert np.abs(held.delta_bits(neuron)).max() > 1e-3
@@ -113,6 +128,38 @@ def test_a_resampled_neuron_has_no_single_value(pieces):
     assert found.alone.value is None
 
 
+@pytest.mark.parametrize("block", [1, 4, 12])
+def test_resampled_values_are_another_documents(block):
+    """Excerpts stand in the order of the text, many of one document in a row."""
+    documents = np.repeat(np.arange(3), block)
+    found = donors(documents)
+    assert (documents[found] != documents).all()
+    assert len(set(found)) > block
+    assert donors(np.zeros(3)) == [2, 0, 1]
+
+
+def test_a_neuron_is_resampled_from_another_document_at_the_same_characters(pieces):
+    own = [replace(piece, document=n // 15) for n, piece in enumerate(pieces)]
+    held = interventions(flagged([2], 3), own, "resample")
+    values, documents = held.activations([Neuron(1, "c", 2)])[..., 0], held.excerpts.documents
+    for row, kept in enumerate(held.held(2).value.numpy()):
+        (found,) = (i for i, other in enumerate(values) if np.array_equal(other, kept))
+        assert documents[found] != documents[row]
+
+
+def test_both_ways_of_holding_are_measured_and_compared(pieces):
+    network = flagged([2], 3)
+    by_mean, resampled = (interventions(network, pieces, how) for how in ("mean", "resample"))
+    (mean,), (other,) = by_mean.causes([(2, 0)]), resampled.causes([(2, 0)])
+    for one, two in ((mean, other), (other, mean)):
+        assert (one.otherwise.on, one.otherwise.off) == pytest.approx((two.alone.on, two.alone.off))
+        assert one.otherwise.value == pytest.approx(two.alone.value)
+        assert one.agrees and one.to_json()["agrees"] and one.otherwise.controls_on == ()
+    nothing = replace(mean.otherwise, on_low=-0.1)
+    assert Cause(mean.alone, otherwise=nothing).agrees is False
+    assert Cause(nothing, otherwise=nothing).agrees and Cause(mean.alone).agrees is None
+
+
 def test_an_unknown_ablation_is_an_error(pieces):
     with pytest.raises(InspectionError, match="unknown ablation `median`"):
         interventions(flagged([2], 3), pieces, "median")
@@ -135,6 +182,15 @@ def test_a_flag_that_is_ignored_or_misleads_is_not_used(pieces, strength):
     (found,) = interventions(flagged([2], strength), pieces).causes([(2, 0)])
     assert not found.alone.beats and found.alone.on <= 0
     assert with_cause(replace(TRACKS, cause=found)).verdict == "tracks"
+
+
+def test_controls_are_held_only_beside_what_surely_costs_something(pieces):
+    (flag,) = interventions(flagged([2], 4), pieces).causes([(2, 0)])
+    assert flag.alone.on_low > 0 and len(flag.alone.controls_on) == CONTROLS
+    misleading = interventions(flagged([2], -4), pieces)
+    (found,) = misleading.causes([(2, 0)])
+    assert found.alone.on_low <= 0 and found.alone.controls_on == () and not found.alone.beats
+    assert misleading._deltas.keys() == {(2,), misleading.alike(2)}
 
 
 def test_a_flag_with_copies_is_redundant(pieces):
@@ -169,6 +225,68 @@ def test_next_characters_are_what_the_neuron_adds_where_it_is_on(monkeypatch, pi
     np.testing.assert_allclose(found, total / count, atol=1e-4)
     suppressed = VOCABULARY.encode("efgh(")
     assert found[suppressed].max() < -1 < 0 < np.delete(found, suppressed).min()
+
+
+@torch.no_grad()
+def test_what_the_readout_alone_says_is_its_weights_times_the_change_of_h(monkeypatch, pieces):
+    monkeypatch.setattr(cause, "ROWS", 4)
+    monkeypatch.setattr(cause, "ROW_CHARS", 120)
+    network = flagged([2], 3)
+    held = interventions(network, pieces[:6])
+    labels, outputs = held.excerpts.labels[..., 0], []
+    for row in held.excerpts.ids.tolist():
+        state, h = network.initial_state(1), []
+        for symbol in [BOUNDARY, *row[:-1]]:
+            _, state = network.step(torch.tensor([symbol]), state)
+            h.append(float(state[0][0][0, 2]))
+        outputs.append(h[1:])
+    h = np.array(outputs)
+    difference = np.mean(h[labels == 1]) - np.mean(h[labels == 0])
+    assert difference > 0.5
+    expected = [difference * float(weight) for weight in network.readout.weight[:, 2]]
+    np.testing.assert_allclose(direct_logits(held, 2, 0), expected, atol=1e-5)
+
+
+def test_what_the_readout_does_not_read_says_nothing_directly(pieces):
+    network = random_network(1, hidden=SIZE)
+    held = interventions(network, pieces)
+    assert direct_logits(held, 3, 0) is None and direct_logits(held, SIZE + 3, 0) is not None
+    held.excerpts.labels[...] = 1
+    assert direct_logits(held, SIZE + 3, 0) is None
+    held.neurons = all_neurons(network, "o")
+    held.excerpts.labels[0, :] = 0
+    assert direct_logits(held, SIZE + 3, 0) is None
+
+
+def test_the_end_is_the_odds_of_the_character_that_ends(monkeypatch, pieces):
+    monkeypatch.setattr(cause, "ROWS", 8)
+    monkeypatch.setattr(cause, "ROW_CHARS", 150)
+    network = flagged([2], 3)
+    held = interventions(network, pieces[:6], "zero")
+    found, mark = closing(held, 2, 0, VOCABULARY), id_of(")")
+    inside, outside, there = [], [], []
+    for i, row in enumerate(held.excerpts.ids.tolist()):
+        free, without = (np.exp(slow_run(network, row, h)[0][:, mark]) for h in (None, (2, np.zeros(150))))
+        odds = [np.log2(p / (1 - p)) for p in (without, free)]
+        for t, label in enumerate(held.excerpts.labels[i, :, 0]):
+            if label == 1:
+                inside.append(odds[0][t] - odds[1][t])
+            if label == 0:
+                outside.append(odds[0][t] - odds[1][t])
+            if label == 1 and row[t + 1] == mark and t + 2 < len(row):
+                there.append((free[t], without[t]))
+    assert len(there) >= 5
+    assert (found.char, found.share) == (")", 1.0)
+    assert (found.inside, found.outside) == pytest.approx((np.mean(inside), np.mean(outside)), abs=1e-3)
+    assert (found.free, found.held) == pytest.approx(np.mean(there, axis=0), abs=1e-4)
+    assert found.inside < -0.1 and found.free > found.held
+
+
+def test_what_hardly_ever_ends_has_no_end(pieces):
+    held = interventions(flagged([2], 3), pieces)
+    held.excerpts.labels[...] = 0
+    held.excerpts.labels[:4, 100] = 1
+    assert closing(held, 2, 0, VOCABULARY) is None
 
 
 # controls
@@ -210,6 +328,21 @@ def test_controls_are_of_the_same_layer_and_most_alike_in_spread_and_outgoing_we
         readers[:, weights] *= 30
     held = interventions(network, pieces, values=values)
     assert sorted(held.controls(neuron)) == sorted(alike + neuron)
+
+
+def test_controls_are_the_closest_of_a_whole_large_layer(pieces):
+    """Of 159 others, 20 are as heavy as it is; everything else is far lighter, in steps."""
+    size = 160
+    network = random_network(1, layers=1, hidden=size)
+    values = some_values(np.random.default_rng(3), size)
+    values /= values.std(0)
+    with torch.no_grad():
+        network.readout.weight /= network.readout.weight.norm(dim=0)
+    heavy = np.random.default_rng(5).permutation(np.arange(1, size))[:20]
+    light = np.setdiff1d(np.arange(1, size), heavy)
+    values[:, light] *= torch.from_numpy(np.geomspace(0.01, 0.5, len(light)).astype(np.float32))
+    held = interventions(network, pieces, values=values)
+    assert sorted(held.controls(0)) == sorted(heavy)
 
 
 def test_a_small_layer_has_fewer_controls_and_nothing_beats_them(pieces):
@@ -326,5 +459,36 @@ def test_excerpts_of_little_text_are_all_there_is(pieces):
     assert fits(pieces[:1])
     short = [replace(piece, text="x" * 700) for piece in pieces[:1]]
     assert not fits(short)
-    with pytest.raises(InspectionError, match="400 characters"):
+    with pytest.raises(InspectionError, match="too little text"):
         choose_excerpts(short, TABLE, [0])
+
+
+def short_pieces(lengths):
+    texts = [two_alphabets(seed, length) for seed, length in enumerate(lengths)]
+    return [piece_of(text, n, in_parentheses(text, PROFILE)[:, None]) for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [([830] * 3, 400), ([30] * 9, 30), ([20, 40, 60, 80], 60), ([20] * 50 + [900], 20), ([3, 5], 5)],
+)
+def test_rows_are_as_long_as_half_of_the_text_allows(lengths, expected):
+    own = short_pieces(lengths)
+    assert row_length(own) == expected
+    assert sum(n for n in lengths if n >= expected) >= sum(lengths) / 2
+
+
+def test_excerpts_of_short_documents_are_many():
+    found = choose_excerpts(short_pieces([*range(30, 50)] * 30), TABLE, [0])
+    rows, length = found.ids.shape
+    assert 35 < length < 45 and rows == 10_000 // length == len(set(found.documents))
+    assert np.isnan(found.labels[:, : length // 2]).all()
+    assert not np.isnan(found.labels[:, length // 2 :]).any()
+    assert np.nansum(found.labels) >= cause.MIN_ON
+    assert not fits(short_pieces([3] * 40)) and fits(short_pieces([4] * 40))
+
+
+def test_a_flag_in_short_documents_is_used():
+    network = flagged([2], 4)
+    (found,) = interventions(network, short_pieces([48] * 300)).causes([(2, 0)])
+    assert found.alone.beats and found.alone.on > 0.2

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from charrnn.config import CELLS, ModelConfig
 from charrnn.model import holds
-from charrnn.model.holds import Held, held_losses, hold_all
-from charrnn.model.network import Network
+from charrnn.model.holds import Held, held_log_odds, held_losses, hold_all
+from charrnn.model.network import Network, new_network
 from charrnn.text.vocabulary import BOUNDARY
 
 VOCAB, HIDDEN = 7, 5
@@ -183,3 +183,20 @@ def test_speaking_with_a_held_neuron_sees_its_value():
 def test_a_c_neuron_can_be_held_at_its_very_ends():
     network, ids = make_network(layers=1), make_ids()
     assert held_losses(network, ids, [[Held(1, "c", 2, 1.0)], [Held(1, "c", 2, -1.0)]]).isfinite().all()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "compressor"])
+def test_odds_are_those_of_the_losses(cell):
+    """Of all symbols they make probabilities that sum to 1, and of what comes next they are what it costs."""
+    network = new_network(
+        ModelConfig(cell=cell, hidden_size=HIDDEN, num_layers=2, embedding_size=3), VOCAB, 3
+    )
+    network, ids = network.eval(), make_ids(length=60)
+    copies = [[], [Held(1, "h", 2, 0.7)]]
+    p = torch.stack([held_log_odds(network, ids, copies, symbol).sigmoid() for symbol in range(VOCAB)])
+    torch.testing.assert_close(p.sum(0), torch.ones_like(p[0]))
+    nats = -p.gather(0, ids[None, None, :, 1:].expand(1, 2, -1, -1))[0].log()
+    torch.testing.assert_close(nats, held_losses(network, ids, copies).double(), atol=1e-5, rtol=1e-5)
+    for copy, held in enumerate(copies):
+        expected = slow_losses(network, ids, held) if cell == "lstm" else nats[copy]
+        torch.testing.assert_close(nats[copy], expected.double(), atol=1e-5, rtol=1e-5)

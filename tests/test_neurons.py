@@ -447,5 +447,61 @@ def test_a_named_neuron_is_shown_where_nothing_can_be_swapped(tmp_path, texts):
     question = Question(neuron=Neuron(1, "c", 2), steer=True)
     findings = neurons.find_neurons(make_subject(corpus, planted(3, in_quote=1)), question)
     assert findings.cards[0].row.verdict == "no valid null"
+    assert findings.cards[0].row.cause is None
+    (told,) = findings.notices
+    assert "too short to hold neurons" in told and "no steering" in told
     json.dumps(findings.to_json(), allow_nan=False)
     print_findings(findings, Console(file=io.StringIO(), width=98))
+
+
+def test_short_documents_have_causes_and_steering(tmp_path, used):
+    """Each is a line, shorter than an excerpt usually is; texts are written no longer."""
+    network, _ = used
+    corpus = write_corpus(tmp_path / "lines", [two_alphabets(seed, 50) for seed in range(800)])
+    question = Question(neuron=Neuron(1, "c", 2), steer=True)
+    findings = neurons.find_neurons(make_subject(corpus, network, asked=[PARENTHESES]), question)
+    (card,) = findings.cards
+    assert card.row.cause.alone.beats and card.row.cause.alone.on > 0.1
+    assert len(card.row.steering.free.sample) == 50 and len(card.row.steering.controls) == 20
+    assert findings.notices == ()
+
+
+def test_labels_from_a_file_are_not_steered_by(tmp_path, used):
+    network, texts = used
+
+    def label(text, profile):
+        raise AssertionError("asked about new text")
+
+    whole = np.concatenate([in_parentheses(text, None) for text in texts])
+    labels = replace(own("mine", label, lookahead=True), whole=whole)
+    subject = make_subject(write_corpus(tmp_path / "labels", texts), network, asked=[labels])
+    findings = neurons.find_neurons(subject, Question(neuron=Neuron(1, "c", 2), steer=True))
+    row = findings.cards[0].row
+    assert row.cause.alone.on > 0.1 and row.steering is None
+    assert findings.notices == ("`mine` is a file of labels, which says nothing of new text: no steering",)
+    assert findings.to_json()["notices"] == list(findings.notices)
+
+
+def test_steering_without_holding_is_an_error():
+    with pytest.raises(InspectionError, match="`--ablation none` holds none"):
+        Question(neuron=Neuron(1, "c", 2), steer=True, ablation=None)
+
+
+def test_one_document_resampled_from_itself_is_told(tmp_path, used):
+    network, texts = used
+    corpus = write_corpus(tmp_path / "one", ["".join(texts)])
+    subject = make_subject(corpus, network, asked=[PARENTHESES])
+    for ablation, count in (("resample", 1), ("mean", 0)):
+        told = neurons.find_neurons(subject, Question(neuron=Neuron(1, "c", 2), ablation=ablation)).notices
+        assert len(told) == count and all("of one document" in text for text in told)
+
+
+def test_the_card_says_what_ends_and_what_the_readout_says(tmp_path, used):
+    network, texts = used
+    subject = make_subject(write_corpus(tmp_path / "used", texts[:44]), network, asked=[PARENTHESES])
+    (card,) = neurons.find_neurons(subject, Question(neuron=Neuron(1, "c", 2))).cards
+    assert card.closing.char == ")" and card.closing.share == 1 and card.closing.inside < 0
+    assert {name for name, _ in card.direct_characters[-5:]} == set("efgh(")
+    data = json.loads(json.dumps(card.to_json(), allow_nan=False))
+    assert data["closing"]["char"] == ")" and data["row"]["cause"]["agrees"] is True
+    assert len(data["direct_characters"]) == 12

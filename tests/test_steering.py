@@ -10,10 +10,10 @@ import pytest
 import torch
 from planting import PROFILE, VOCABULARY, id_of, own, plant_flags, random_network
 
-from charrnn.inspection.figures import Cause, Effect
+from charrnn.inspection.figures import Cause, Effect, Setting
 from charrnn.inspection.findings import Row
 from charrnn.inspection.names import Neuron
-from charrnn.inspection.steering import WARM_UP, Steerer, settings, write
+from charrnn.inspection.steering import WARM_UP, Steerer, mover, settings, warm_up, write
 from charrnn.inspection.verdicts import with_cause
 from charrnn.model.holds import Held
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
@@ -63,13 +63,13 @@ def slow_text(network, vocabulary, held, draws):
 
 def slow_bpc(network, streams):
     """Bits per character behind the warm-up with nothing held, one step at a time."""
-    bits = []
+    bits, begin = [], min(60, len(streams[0]) // 2)
     with torch.no_grad():
         for ids in streams:
             symbol, state = BOUNDARY, network.initial_state(1)
             for t, following in enumerate(ids):
                 logits, state = network.step(torch.tensor([symbol]), state)
-                if t >= WARM_UP:
+                if t >= begin:
                     bits.append(-float(logits[0].double().log_softmax(-1)[following]) / log(2))
                 symbol = following
     return np.mean(bits)
@@ -89,12 +89,13 @@ HOLDS = [
 ]
 
 
+@pytest.mark.parametrize("length", [WARM_UP + 80, 31])
 @pytest.mark.parametrize("vocabulary", [VOCABULARY, Vocabulary.of_bytes()], ids=["chars", "bytes"])
-def test_what_is_written_equals_a_slow_loop(vocabulary):
+def test_what_is_written_equals_a_slow_loop(vocabulary, length):
     network = random_network(3)
     if vocabulary is not VOCABULARY:
         network = type(network)(network.config, len(vocabulary), 3).eval()
-    draws = uniforms(WARM_UP + 20, 3)
+    draws = uniforms(length, 3)
     written = write(network, vocabulary, HOLDS, draws)
     for held, found in zip(HOLDS, written, strict=True):
         streams = [slow_text(network, vocabulary, held, draws[:, i]) for i in range(3)]
@@ -155,12 +156,76 @@ def test_a_flag_that_decides_what_is_written_drives():
     found = steerer(deciding(2)).steer(FLAG, (0.8, 0.0), controls_of(20), FIRST)
     assert found.high.score > found.free.score + 0.05
     assert found.beats and len(found.controls) == 20 and found.controls == tuple(sorted(found.controls))
+    assert found.by == "high" and found.damage == found.high.bpc - found.free.bpc <= 0.5
+    assert found.held_controls == tuple((str(n), *both) for n, both in controls_of(20))
     assert (found.free.value, found.high.value, found.low.value) == (None, 0.8, 0.0)
 
 
 def test_a_flag_that_is_ignored_does_not():
     found = steerer(deciding(0)).steer(FLAG, (0.8, 0.0), controls_of(20), FIRST)
     assert found.high.score == found.free.score and not found.beats
+
+
+def not_in_first_half(text, profile):
+    return 1 - in_first_half(text, profile)
+
+
+def test_a_flag_that_moves_the_score_the_wrong_way_does_not_drive():
+    """Held at what it is said to be where the letters are from e to h, there are fewer of them."""
+    found = steerer(deciding(2)).steer(FLAG, (0.8, 0.0), controls_of(20), own("second", not_in_first_half))
+    assert found.free.score - found.high.score > 2 * found.controls[-1]
+    assert not found.beats and found.by is None
+
+
+def test_controls_write_only_where_they_can_matter_or_are_asked_for():
+    maker, said, second = steerer(deciding(2)), [], own("second", not_in_first_half)
+    wrong = maker.steer(FLAG, (0.8, 0.0), controls_of(20), second, said.append, always=False)
+    assert wrong.controls == wrong.held_controls == () and len(said) == 1 and not wrong.beats
+    right = maker.steer(FLAG, (0.8, 0.0), controls_of(20), FIRST, always=False)
+    assert right.beats and right == maker.steer(FLAG, (0.8, 0.0), controls_of(20), FIRST)
+    assert len(maker.steer(FLAG, (0.8, 0.0), controls_of(20), second).controls) == 20
+
+
+def setting(score, bpc=2.0):
+    return Setting(0.5, score, None, bpc, "")
+
+
+@pytest.mark.parametrize(
+    ("type", "high", "low", "by"),
+    [
+        ("binary", (0.8,), (0.3,), "high"),
+        ("binary", (0.3,), (0.1,), "low"),
+        ("binary", (0.3,), (0.8,), None),
+        ("binary", (0.1,), (0.3,), None),
+        ("binary", (0.1,), (0.8,), None),
+        ("level", (0.1,), (0.8,), None),
+        ("level", (0.7,), (0.0,), "high"),
+        ("level", (0.5,), (0.0,), "low"),
+        ("binary", (0.39,), (0.21,), None),
+        ("binary", (0.8, 2.6), (0.1,), "low"),
+        ("binary", (0.8, 2.5), (0.1,), "high"),
+        ("binary", (0.8, 2.6), (0.1, 2.6), None),
+        ("count", (0.8,), (0.3,), "high"),
+        ("count", (0.3,), (0.1,), "low"),
+        ("count", (0.1,), (0.8,), "low"),
+        ("count", (0.1,), (0.31,), "high"),
+        ("count", (0.1,), (0.3,), None),
+        ("count", (0.3,), (0.8,), None),
+        ("count", (0.8,), (0.7,), "high"),
+    ],
+)
+def test_the_setting_that_moves_the_score_its_own_way(type, high, low, by):
+    """Free at .3, the largest control at .1. A count may go the other way, if it does so at both settings."""
+    assert mover(setting(0.3), setting(*high), setting(*low), 0.1, type) == by
+
+
+def test_short_texts_are_judged_from_their_middle_on():
+    maker = steerer(deciding(2), length=41)
+    found = maker.steer(FLAG, (0.7, -0.7), [], FIRST)
+    (written,) = write(maker.network, VOCABULARY, [[]], maker.uniform)
+    assert warm_up(41) == 20 and warm_up(120) == warm_up(900) == WARM_UP
+    behind = [char for text in written.text for char in text[20:]]
+    assert found.free.score == pytest.approx(np.mean([char in "abcd" for char in behind]))
 
 
 def test_with_fewer_controls_nothing_drives():
@@ -171,7 +236,9 @@ def test_what_damages_the_text_does_not_drive():
     """The same flag with its readout so strong that the clean network finds the text impossible."""
     maker = steerer(deciding(40))
     found = maker.steer(FLAG, (0.8, -0.8), controls_of(20), FIRST)
-    assert found.damage == pytest.approx(found.low.bpc - found.free.bpc) and found.damage > 0.5
+    assert found.by == "high" and found.damage == found.high.bpc - found.free.bpc < 0.5
+    assert found.low.bpc - found.free.bpc > 0.5
+    assert abs(found.low.score - found.free.score) > abs(found.high.score - found.free.score)
     harmful = maker.steer(FLAG, (-0.8, -0.8), controls_of(20), FIRST)
     assert abs(harmful.low.score - harmful.free.score) > 2 * harmful.controls[-1]
     assert harmful.damage > 0.5 and not harmful.beats
@@ -208,9 +275,9 @@ def test_figures_of_settings_are_those_of_the_text():
 def test_what_was_written_once_is_not_written_again():
     maker, said = steerer(deciding(2)), []
     first = maker.steer(FLAG, (0.7, -0.7), controls_of(12), FIRST, said.append)
-    assert said == ["writing with held neurons (0 of 27)", "writing with held neurons (20 of 27)"]
+    assert said == [f"writing with held neurons ({n})" for n in ("0 of 3", "0 of 24", "20 of 24")]
     assert maker.steer(FLAG, (0.7, -0.7), controls_of(12), FIRST, said.append) == first
-    assert len(said) == 2
+    assert len(said) == 3
 
 
 def test_characters_that_are_not_scored_do_not_count():

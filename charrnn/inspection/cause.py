@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -18,11 +19,10 @@ from charrnn.model.holds import Held, held_log_probs, held_losses
 from charrnn.model.network import Network
 
 ROWS, ROW_CHARS = 25, 400
-"""Text that is read once for every held neuron: 10,000 characters."""
+"""Text that is read once for every held neuron: 10,000 characters, in more rows where documents are short."""
+MIN_ROW_CHARS = 4
 WARM_UP = 64
 CONTROLS = 20
-POOL = 48
-"""Neurons of a layer that controls are taken from, so that several neurons share theirs."""
 AT_ONCE = 640
 """Rows that are read at the same time: any more leave the processor's cache."""
 ALIKE = 0.7
@@ -65,7 +65,8 @@ class Interventions:
         neurons: All neurons of one kind, in the order of ``values``.
         values: Activations of all of them at some of the text, (M, N): for means and matching controls.
         hypotheses: Columns of the labels that count when text is chosen.
-        ablation: ``mean``, ``zero`` or ``resample`` (the neuron's values in another row).
+        ablation: ``mean``, ``zero`` or ``resample`` (the neuron's values at the same places of another
+            row: of another document, if the excerpts come from several).
 
     Raises:
         InspectionError: The ablation is unknown.
@@ -88,25 +89,57 @@ class Interventions:
         self.pieces = pieces
         self.neurons = list(neurons)
         self.ablation = ablation
-        self.excerpts = choose_excerpts(pieces, table, hypotheses)
+        excerpts = choose_excerpts(pieces, table, hypotheses)
+        self.excerpts = replace(excerpts, ids=excerpts.ids.to(values.device))
         self.mean, self._std = (part.cpu().numpy() for part in (values.mean(0), values.std(0)))
         self._values = values
-        self._random = np.random.default_rng(0)
+        self._alike: dict[int, tuple[int, ...]] = {}
         self._recorded: dict[int, torch.Tensor] = {}
         self._deltas: dict[tuple[int, ...], np.ndarray] = {}
         self._bare: np.ndarray | None = None
 
     def causes(self, wanted: Sequence[tuple[int, int]], progress: Progress = lambda _: None) -> list[Cause]:
-        """Return what holding neurons does, for pairs of a neuron's number and a hypothesis's column."""
-        groups = {neuron: self.alike(neuron) for neuron, _ in wanted}
-        controls = {neuron: self.controls(neuron) for neuron in groups}
-        sets: list[tuple[int, ...]] = []
-        for neuron, group in groups.items():
-            sets += [(neuron,), *((control,) for control in controls[neuron])]
-            if len(group) > 1:
-                sets += [group, *self._control_groups(group)]
-        self._read(sets, progress)
-        return [self._cause(neuron, column, groups[neuron], controls[neuron]) for neuron, column in wanted]
+        """Return what holding neurons does, for pairs of a neuron's number and a hypothesis's column.
+
+        Controls are held only beside what surely costs something: else there is nothing to compare.
+        """
+        columns: dict[int, list[int]] = {}
+        for neuron, column in wanted:
+            columns.setdefault(neuron, []).append(column)
+        groups = {neuron: self.alike(neuron) for neuron in columns}
+        alone = [(neuron,) for neuron in groups]
+        self._read([*alone, *groups.values()], progress)
+        other = self._held_otherwise()
+        other._read(alone, progress)
+        controls = {(n,): [(i,) for i in self.controls(n)] for n in groups if self._costs((n,), columns[n])}
+        controls |= {
+            group: self._control_groups(group)
+            for n, group in groups.items()
+            if len(group) > 1 and self._costs(group, columns[n])
+        }
+        self._read([held for others in controls.values() for held in others], progress)
+        return [
+            Cause(
+                self._effect((neuron,), controls.get((neuron,), []), column),
+                self._effect(group, controls.get(group, []), column) if len(group) > 1 else None,
+                other._effect((neuron,), [], column),
+            )
+            for neuron, column in wanted
+            for group in [groups[neuron]]
+        ]
+
+    def _costs(self, held: tuple[int, ...], columns: Sequence[int]) -> bool:
+        """Return whether holding neurons surely costs something where one of some hypotheses is on."""
+        delta, excerpts = self._deltas[held], self.excerpts
+        labels = (excerpts.labels[..., column] for column in columns)
+        return any(_interval(delta, own, excerpts.documents)[0] > 0 for own in labels)
+
+    def _held_otherwise(self) -> Interventions:
+        """Return the same with neurons resampled, or at their mean where they are resampled here."""
+        other = copy(self)
+        other.ablation = "mean" if self.ablation == "resample" else "resample"
+        other._deltas = {}
+        return other
 
     def delta_bits(self, neuron: int) -> np.ndarray:
         """Return what holding one neuron costs at every character of the excerpts, in bits, (R, T - 1)."""
@@ -117,9 +150,7 @@ class Interventions:
         """Return what a neuron adds to the log probability of each next symbol where on, (V,)."""
         where = torch.from_numpy(self.excerpts.labels[..., column] > 0).to(self.excerpts.ids.device)
         ids = self.excerpts.ids
-        if self.ablation == "resample":
-            self._record({neuron})
-        held = held_log_probs(self.network, ids, [self._held(neuron)], where)
+        held = held_log_probs(self.network, ids, [self.held(neuron)], where)
         return (held_log_probs(self.network, ids, [], where) - held).cpu().numpy()
 
     def values_of(self, neuron: int) -> np.ndarray:
@@ -131,6 +162,11 @@ class Interventions:
         return self._all_alike(neuron)[:MAX_GROUP]
 
     def _all_alike(self, neuron: int) -> tuple[int, ...]:
+        if neuron not in self._alike:
+            self._alike[neuron] = self._correlated(neuron)
+        return self._alike[neuron]
+
+    def _correlated(self, neuron: int) -> tuple[int, ...]:
         values = self._values - self._values.mean(0)
         own = values[:, neuron]
         scale = (values.square().sum(0) * own.square().sum()).sqrt().clamp(min=1e-12)
@@ -140,17 +176,13 @@ class Interventions:
         return tuple(int(i) for i in order if r[i] >= ALIKE)
 
     def controls(self, neuron: int) -> list[int]:
-        """Return up to 20 other neurons of the layer, most alike in spread and in outgoing weights.
+        """Return up to 20 other neurons of the layer, the closest of all in spread and in outgoing weights.
 
-        They come from a pool of 48 that covers the layer evenly. Neurons that correlate with this one are
-        left out: they would do its work.
+        Neurons that correlate with this one are left out: they would do its work.
         """
         size = np.log(np.maximum(np.stack([self._std, self._outgoing()]), 1e-6))
-        layer = [i for i, n in enumerate(self.neurons) if n.layer == self.neurons[neuron].layer]
-        layer.sort(key=lambda i: size[:, i].sum())
-        pool = [layer[i] for i in np.unique(np.linspace(0, len(layer) - 1, POOL).astype(int))]
-        alike = set(self._all_alike(neuron))
-        own = [i for i in pool if i not in alike]
+        layer, alike = self.neurons[neuron].layer, set(self._all_alike(neuron))
+        own = [i for i, other in enumerate(self.neurons) if other.layer == layer and i not in alike]
         apart = np.square(size[:, own] - size[:, [neuron]]) / np.maximum(
             size[:, own].var(1, keepdims=True), 1e-6
         )
@@ -184,29 +216,32 @@ class Interventions:
                 self._deltas[held] = bits - self._bare
 
     def _bits(self, sets: Sequence[tuple[int, ...]]) -> np.ndarray:
-        copies = [[self._held(neuron) for neuron in held] for held in sets]
+        copies = [[self.held(neuron) for neuron in held] for held in sets]
         return held_losses(self.network, self.excerpts.ids, copies).cpu().numpy() / log(2)
 
-    def _held(self, neuron: int) -> Held:
+    def held(self, neuron: int) -> Held:
+        """Return a neuron kept at the value of the ablation."""
         name = self.neurons[neuron]
-        values = {"mean": float(self.mean[neuron]), "zero": 0.0}
-        value = self._recorded[neuron] if self.ablation == "resample" else values[self.ablation]
+        if self.ablation == "resample":
+            self._record({neuron})
+            value = self._recorded[neuron]
+        else:
+            value = float(self.mean[neuron]) if self.ablation == "mean" else 0.0
         return Held(name.layer, name.kind, name.index, value)
 
-    def _record(self, neurons: set[int]) -> None:
-        """Record neurons over the excerpts, and give each row the values of the one before it."""
-        new = sorted(neurons - self._recorded.keys())
+    def activations(self, neurons: Sequence[Neuron]) -> np.ndarray:
+        """Return what any neurons do over the excerpts, (R, T, len(neurons)) float32."""
         length = self.excerpts.ids.shape[1]
         cut = [_part(self.pieces[piece], begin, length) for piece, begin in self.excerpts.spots]
-        values = raw_values(Recorder(self.network, self.table, [self.neurons[i] for i in new]), cut)
-        stacked = torch.from_numpy(np.stack(values)).roll(1, 0).to(self._values.device)
-        self._recorded |= {neuron: stacked[..., i] for i, neuron in enumerate(new)}
+        return np.stack(raw_values(Recorder(self.network, self.table, neurons), cut))
 
-    def _cause(self, neuron: int, column: int, group: tuple[int, ...], controls: list[int]) -> Cause:
-        alone = self._effect((neuron,), [(control,) for control in controls], column)
-        if len(group) == 1:
-            return Cause(alone)
-        return Cause(alone, self._effect(group, self._control_groups(group), column))
+    def _record(self, neurons: set[int]) -> None:
+        """Record neurons over the excerpts, and give each row the values of another document's."""
+        new = sorted(neurons - self._recorded.keys())
+        if new:
+            values = self.activations([self.neurons[i] for i in new])[donors(self.excerpts.documents)]
+            stacked = torch.from_numpy(values).to(self._values.device)
+            self._recorded |= {neuron: stacked[..., i] for i, neuron in enumerate(new)}
 
     def _effect(self, held: tuple[int, ...], controls: Sequence[tuple[int, ...]], column: int) -> Effect:
         labels = self.excerpts.labels[..., column]
@@ -217,7 +252,7 @@ class Interventions:
         if mine.off is not None:
             above = above and all(mine.on - mine.off > other.on - (other.off or 0.0) for other in theirs)
             above = above and mine.on > mine.off
-        value = self._held(held[0]).value
+        value = self.held(held[0]).value
         return Effect(
             held=tuple(str(self.neurons[i]) for i in held),
             value=value if isinstance(value, float) else None,
@@ -270,46 +305,82 @@ def _interval(delta: np.ndarray, labels: np.ndarray, documents: np.ndarray) -> t
     return float(low), float(high)
 
 
+def donors(documents: np.ndarray) -> list[int]:
+    """Return for each row another one, of another document if there is any; of several, not always the same.
+
+    Args:
+        documents: The document of each row, (R,).
+    """
+    rows = np.arange(len(documents))
+    found = []
+    for row, document in enumerate(documents):
+        others = rows[documents != document] if (documents != document).any() else rows
+        found.append(int(others[(row - 1) % len(others)]))
+    return found
+
+
+def row_length(pieces: Sequence[Piece]) -> int:
+    """Return the characters of a row: 400, or fewer where less than half of the text is in pieces as long.
+
+    Then half of the text is in pieces that are long enough.
+    """
+    lengths = np.sort([len(piece) for piece in pieces])[::-1]
+    half = int(np.searchsorted(np.cumsum(lengths), lengths.sum() / 2))
+    return int(min(ROW_CHARS, lengths[half]))
+
+
+def _spots(pieces: Sequence[Piece]) -> tuple[list[tuple[int, int]], int]:
+    """Return where rows can begin, no two of which overlap, and their length."""
+    length = row_length(pieces)
+    return [
+        (number, begin)
+        for number, piece in enumerate(pieces)
+        for begin in range(0, len(piece) - length + 1, length)
+    ], length
+
+
 def fits(pieces: Sequence[Piece]) -> bool:
     """Return whether there is text enough to hold neurons on."""
-    return sum(len(piece) // ROW_CHARS for piece in pieces) >= 2
+    spots, length = _spots(pieces)
+    return len(spots) >= 2 and length >= MIN_ROW_CHARS
 
 
 def choose_excerpts(pieces: Sequence[Piece], table: np.ndarray, hypotheses: Sequence[int]) -> Excerpts:
     """Take rows evenly from the text, then those that show what is still rarely on.
 
+    Every row is read from a state of zeros. The first 64 characters do not count, or half of a shorter row.
+
     Raises:
-        InspectionError: There is no row of text long enough.
+        InspectionError: There are no two rows of text.
     """
-    spots = [
-        (number, begin)
-        for number, piece in enumerate(pieces)
-        for begin in range(0, len(piece) - ROW_CHARS + 1, ROW_CHARS)
-    ]
-    if len(spots) < 2:
-        raise InspectionError(
-            f"no {ROW_CHARS} characters of text in one piece", "name a longer one with `--text`"
-        )
-    on = np.array([_counts(pieces[piece], begin, hypotheses) for piece, begin in spots])
-    taken = list(dict.fromkeys(np.linspace(0, len(spots) - 1, ROWS // 2).astype(int).tolist()))
-    while len(taken) < min(ROWS, len(spots)):
+    if not fits(pieces):
+        raise InspectionError("too little text to hold neurons on", "name a longer one with `--text`")
+    spots, length = _spots(pieces)
+    wanted = min(len(spots), AT_ONCE, ROWS * ROW_CHARS // length)
+    on = np.array([_counts(pieces[piece], begin, length, hypotheses) for piece, begin in spots])
+    taken = list(dict.fromkeys(np.linspace(0, len(spots) - 1, wanted // 2).astype(int).tolist()))
+    while len(taken) < wanted:
         rest = np.setdiff1d(np.arange(len(spots)), taken)
         total = on[taken].sum(0)
         lacking = [c for c in np.argsort(total, kind="stable") if total[c] < MIN_ON and on[rest, c].any()]
         best = int(rest[on[rest, lacking[0]].argmax()]) if lacking else int(rest[len(rest) // 2])
         taken.append(best)
     chosen = [spots[i] for i in sorted(taken)]
-    window = [(pieces[piece], slice(begin, begin + ROW_CHARS)) for piece, begin in chosen]
+    window = [(pieces[piece], slice(begin, begin + length)) for piece, begin in chosen]
     labels = np.stack([piece.labels[part] for piece, part in window])[:, :-1].copy()
-    labels[:, :WARM_UP] = np.nan
+    labels[:, : _warm_up(length)] = np.nan
     ids = torch.from_numpy(np.stack([table[piece.places[part]] for piece, part in window]))
     return Excerpts(chosen, ids, labels, np.array([piece.document for piece, _ in window]))
 
 
-def _counts(piece: Piece, begin: int, hypotheses: Sequence[int]) -> np.ndarray:
+def _counts(piece: Piece, begin: int, length: int, hypotheses: Sequence[int]) -> np.ndarray:
     """Return how often each hypothesis is on in a row, the warm-up left out."""
-    labels = piece.labels[begin + WARM_UP : begin + ROW_CHARS - 1][:, list(hypotheses)]
+    labels = piece.labels[begin + _warm_up(length) : begin + length - 1][:, list(hypotheses)]
     return (labels > 0).sum(0)
+
+
+def _warm_up(length: int) -> int:
+    return min(WARM_UP, length // 2)
 
 
 def _part(piece: Piece, begin: int, length: int) -> Piece:

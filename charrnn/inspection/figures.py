@@ -74,7 +74,7 @@ class Effect:
         off: Change of bpc where it is off; None where it hardly ever is.
         on_low: Lower end of the 95 % interval of ``on``, from a bootstrap over rows.
         on_high: Upper end.
-        controls_on: The same for matched controls, ascending.
+        controls_on: The same for matched controls, ascending; none where ``on_low`` is 0 or less.
         beats: Whether ``on`` is surely above 0 and above every control, and so is ``on - off``.
     """
 
@@ -99,14 +99,47 @@ class Cause:
     Args:
         alone: The neuron by itself.
         group: With all neurons that correlate with it; None where there are none.
+        otherwise: By itself, resampled, or at its mean where ``alone`` is resampled; without controls.
     """
 
     alone: Effect
     group: Effect | None = None
+    otherwise: Effect | None = None
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether both ways of holding it surely cost something where the hypothesis is on, or neither."""
+        return None if self.otherwise is None else (self.alone.on_low > 0) == (self.otherwise.on_low > 0)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"alone": self.alone.to_json(), "group": self.group.to_json() if self.group else None}
+        effects = {name: getattr(self, name) for name in ("alone", "group", "otherwise")}
+        return {name: e.to_json() if e else None for name, e in effects.items()} | {"agrees": self.agrees}
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What holding a neuron does to the character by which what its hypothesis marks mostly ends.
+
+    Args:
+        char: The character.
+        share: Share of the ends that are by it.
+        inside: Mean change of the log2 odds that it comes next, where the hypothesis is on.
+        outside: The same where it is off; None where it hardly ever is.
+        free: Mean probability of it where it does come next and ends, nothing held.
+        held: The same with the neuron held.
+    """
+
+    char: str
+    share: float
+    inside: float
+    outside: float | None
+    free: float
+    held: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -136,9 +169,14 @@ class Steering:
         free: Nothing held.
         high: Held at what it is where the hypothesis is on.
         low: Held at what it is where the hypothesis is off.
-        controls: Largest change of the score by either setting, for matched controls, ascending.
-        damage: Bits per character that the setting with the larger change costs under the clean network.
-        beats: Whether one setting changes the score by more than every control at a damage of at most .5.
+        controls: Largest change of the score by either setting, for matched controls, ascending; none where
+            no setting changes it the neuron's own way at little damage, unless steering was asked for.
+        damage: Bits per character that the setting in ``by`` costs under the clean network; without one, that
+            with the larger change.
+        beats: Whether a setting changes the score its own way, by more than every control, at a damage of at
+            most .5.
+        by: That setting, ``high`` or ``low``; None without one.
+        held_controls: Each control with its own high and low.
     """
 
     free: Setting
@@ -147,6 +185,8 @@ class Steering:
     controls: tuple[float, ...]
     damage: float
     beats: bool
+    by: str | None = None
+    held_controls: tuple[tuple[str, float, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

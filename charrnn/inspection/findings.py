@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from charrnn.inspection.curves import CounterCurve
-from charrnn.inspection.figures import Cause, Forgetting, Measures, Steering
+from charrnn.inspection.figures import Cause, Closing, Forgetting, Measures, Steering
 
 VERDICTS = ("drives", "used", "tracks", "redundant", "found", "no valid null", "char detector")
 VERDICTS += ("untrained too", "not found")
@@ -152,6 +152,9 @@ class Card:
         histogram: Shares of the characters with the hypothesis on and off in 20 bins from -1 to 1.
         next_characters: What the neuron adds to the log probability of next characters where the hypothesis
             is on, in nats, what it promotes most first and what it suppresses most last.
+        direct_characters: What of that the readout alone says: its weights times how much higher h is where
+            the hypothesis is on; empty where the readout does not read the neuron.
+        closing: What holding it does to the character that ends what the hypothesis marks.
         alike: Other neurons that go with it, with their correlation.
         counter: Its activation by the value of a hypothesis that counts.
     """
@@ -167,6 +170,8 @@ class Card:
     next_characters: tuple[tuple[str, float], ...] = ()
     alike: tuple[tuple[str, float], ...] = ()
     counter: CounterCurve | None = None
+    direct_characters: tuple[tuple[str, float], ...] = ()
+    closing: Closing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -180,6 +185,8 @@ class Card:
             "excerpts": [excerpt.to_json() for excerpt in self.excerpts],
             "histogram": {"on": list(self.histogram[0]), "off": list(self.histogram[1])},
             "next_characters": [{"char": char, "nats": nats} for char, nats in self.next_characters],
+            "direct_characters": [{"char": char, "nats": nats} for char, nats in self.direct_characters],
+            "closing": None if self.closing is None else self.closing.to_json(),
             "alike": [{"neuron": name, "r": r} for name, r in self.alike],
             "counter": None if self.counter is None else self.counter.to_json(),
         }
@@ -215,6 +222,7 @@ class Findings:
             state before.
         state_error: Largest difference between recorded c and h and what the recorded gates make of the state
             before; relative beyond ±1.
+        notices: What was asked for or is usual, and was not or not quite done: a sentence each.
     """
 
     run: str
@@ -240,9 +248,11 @@ class Findings:
     counters: tuple[CounterCurve, ...] = ()
     gate_error: float | None = None
     state_error: float | None = None
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         lists = ("rows", "cards", "counters")
         data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in lists}
+        data["notices"] = list(self.notices)
         return data | {name: [part.to_json() for part in getattr(self, name)] for name in lists}

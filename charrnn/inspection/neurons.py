@@ -11,8 +11,9 @@ from charrnn.errors import InspectionError
 from charrnn.inspection import steering
 from charrnn.inspection.alike import label_correlations, partial_correlation, same_as
 from charrnn.inspection.cards import make_card
-from charrnn.inspection.cause import Interventions, fits
+from charrnn.inspection.cause import Interventions, fits, row_length
 from charrnn.inspection.choice import choose
+from charrnn.inspection.consequences import closing, direct_logits
 from charrnn.inspection.counter import TYPES, Counting, counter_curves
 from charrnn.inspection.curves import CounterCurve
 from charrnn.inspection.figures import Steering
@@ -45,6 +46,9 @@ class Question:
         neuron: Show this neuron closely, instead of the best ones.
         steer: Let the network speak with that neuron held, whatever its verdict.
         ablation: What a held neuron is held at: ``mean``, ``zero`` or ``resample``; None holds none.
+
+    Raises:
+        InspectionError: It asks to steer and to hold none.
     """
 
     top: int = 1
@@ -52,6 +56,11 @@ class Question:
     neuron: Neuron | None = None
     steer: bool = False
     ablation: str | None = "mean"
+
+    def __post_init__(self) -> None:
+        if self.steer and self.ablation is None:
+            message = "to steer is to hold neurons, and `--ablation none` holds none"
+            raise InspectionError(message, "leave out `--ablation none` or `--steer`")
 
 
 def find_neurons(
@@ -77,6 +86,7 @@ class _Inspection:
         self.subject = subject
         self.question = question
         self.progress = progress
+        self.notices: list[str] = []
         self.testable = [
             i for i, h in enumerate(subject.hypotheses) if not why_not_testable(h, i, subject.pieces)
         ]
@@ -107,8 +117,12 @@ class _Inspection:
         self.progress("swapping labels")
         rows = self._rows()
         asked = self._asked(rows)
-        if self.question.ablation is not None and fits(self.report.pieces) and len(self.report.units):
-            rows, asked = self._with_causes(rows, asked)
+        if self.question.ablation is not None:
+            if fits(self.report.pieces) and len(self.report.units):
+                rows, asked = self._with_causes(rows, asked)
+            else:
+                left_out = "no causes and no steering" if self.question.steer else "no causes"
+                self.notices.append(f"the text that reports is too short to hold neurons on: {left_out}")
         rows, asked = self._with_forgetting(rows, asked)
         cards = self._cards(rows, asked)
         named = [row for row in rows if row.verdict in NAMED] if asked is None else [asked]
@@ -200,7 +214,7 @@ class _Inspection:
         )
         pairs = [(self._place(row.neuron), self._column(row)) for row in held]
         causes = interventions.causes(pairs, self.progress)
-        steerer = Steerer(self.subject.network, self.subject.vocabulary, self.subject.profile)
+        steerer = self._steerer()
         done = {}
         for row, cause in zip(held, causes, strict=True):
             row = replace(row, cause=cause)
@@ -208,6 +222,8 @@ class _Inspection:
                 row = replace(row, steering=self._steering(row, steerer, interventions))
             done[row.hypothesis] = with_cause(row)
         self.interventions = interventions
+        if self.question.ablation == "resample" and len(set(interventions.excerpts.documents)) == 1:
+            self.notices.append("all excerpts are of one document: resampled values come from there too")
         if asked is not None:
             return rows, done[asked.hypothesis]
         return in_order([done.get(row.hypothesis, row) for row in rows]), None
@@ -226,8 +242,19 @@ class _Inspection:
             return rows, replace(asked, forgetting=known[asked.neuron])
         return [replace(row, forgetting=known.get(row.neuron)) for row in rows], None
 
-    def _steering(self, row: Row, steerer: Steerer, interventions: Interventions) -> Steering:
+    def _steerer(self) -> Steerer:
+        """Return what writes texts, no longer than documents mostly are: it never ends one."""
+        length = min(steering.LENGTH, row_length(self.report.pieces))
+        streams = steering.STREAMS * steering.LENGTH // length
+        subject = self.subject
+        return Steerer(subject.network, subject.vocabulary, subject.profile, streams, length)
+
+    def _steering(self, row: Row, steerer: Steerer, interventions: Interventions) -> Steering | None:
         place, column = self._place(row.neuron), self._column(row)
+        if self.subject.hypotheses[column].whole is not None:
+            message = f"`{row.hypothesis}` is a file of labels, which says nothing of new text: no steering"
+            self.notices.append(message)
+            return None
         a, y, _ = self.report.passages[place, column].sample()
         controls = [
             (self.choice.neurons[i], tuple(np.quantile(interventions.values_of(i), (0.95, 0.05)).tolist()))
@@ -235,7 +262,7 @@ class _Inspection:
         ]
         values = steering.settings(a, y, float(np.sign(row.r_chosen)))
         neuron, hypothesis = self.choice.neurons[place], self.subject.hypotheses[column]
-        return steerer.steer(neuron, values, controls, hypothesis, self.progress)
+        return steerer.steer(neuron, values, controls, hypothesis, self.progress, self.question.steer)
 
     def _place(self, name: str) -> int:
         return {str(n): i for i, n in enumerate(self.choice.neurons)}[name]
@@ -261,8 +288,15 @@ class _Inspection:
         card = make_card(row, self.report.passages[place, column], also)
         if row.cause is None:
             return card
-        nats = self.interventions.next_characters(place, column)
-        return replace(card, next_characters=self._promoted(nats), alike=self._alike(place))
+        held = self.interventions
+        direct = direct_logits(held, place, column)
+        return replace(
+            card,
+            next_characters=self._promoted(held.next_characters(place, column)),
+            direct_characters=() if direct is None else self._promoted(direct),
+            closing=closing(held, place, column, self.subject.vocabulary),
+            alike=self._alike(place),
+        )
 
     def _counters(self, rows: Sequence[Row]) -> tuple[CounterCurve, ...]:
         """Return the curves of named neurons along what they count."""
@@ -326,4 +360,5 @@ class _Inspection:
             steer=self.question.steer,
             twins=len(subject.twins),
             counters=counters,
+            notices=tuple(self.notices),
         )

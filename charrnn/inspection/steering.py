@@ -20,7 +20,7 @@ from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 STREAMS = 16
 LENGTH = 360
 WARM_UP = 60
-"""Characters of every stream that are written but not judged: all begin alike, from a new document."""
+"""Characters of every stream that are written but not judged, or half of a shorter one: all begin alike."""
 SEED = 7
 AT_ONCE = 20
 """Settings that write at the same time."""
@@ -71,7 +71,8 @@ class Steerer:
         self.vocabulary = vocabulary
         self.profile = profile
         self.uniform = np.random.Generator(np.random.Philox(SEED)).random((length, streams))
-        self._written: dict[Key, Written] = {}
+        self.begin = warm_up(length)
+        self._written: dict[Key, torch.Tensor] = {}
 
     def steer(
         self,
@@ -80,6 +81,7 @@ class Steerer:
         controls: Sequence[tuple[Neuron, Values]],
         hypothesis: Hypothesis,
         progress: Callable[[str], None] = lambda _: None,
+        always: bool = True,
     ) -> Steering:
         """Return what holding a neuron high and low does.
 
@@ -89,19 +91,28 @@ class Steerer:
             controls: Matched neurons, with their own high and low.
             hypothesis: Judges the text.
             progress: Called with what begins.
+            always: Let the controls write even if neither setting moves the score as it should.
         """
-        wanted = [None, *((n, v) for n, both in ((neuron, values), *controls) for v in both)]
+        wanted = [None, *((neuron, value) for value in values)]
         self._write(wanted, progress)
-        free, high, low = (self._setting(key, hypothesis) for key in wanted[:3])
-        moved = {abs(setting.score - free.score): setting for setting in (low, high)}
+        free, high, low = (self._setting(key, hypothesis) for key in wanted)
+        if not always and mover(free, high, low, 0.0, hypothesis.type) is None:
+            controls = ()
+        self._write([(n, v) for n, both in controls for v in both], progress)
         others = sorted(
             max(abs(self._score((n, v), hypothesis) - free.score) for v in both) for n, both in controls
         )
-        damage = moved[max(moved)].bpc - free.bpc
-        gentle = [abs(s.score - free.score) for s in (high, low) if s.bpc - free.bpc <= MAX_DAMAGE]
-        enough = len(others) >= CONTROLS
+        by = mover(free, high, low, others[-1], hypothesis.type) if len(others) >= CONTROLS else None
+        most = max((low, high), key=lambda setting: abs(setting.score - free.score))
         return Steering(
-            free, high, low, tuple(others), damage, enough and max(gentle, default=0) > others[-1]
+            free,
+            high,
+            low,
+            tuple(others),
+            {"high": high, "low": low}.get(by, most).bpc - free.bpc,
+            by is not None,
+            by,
+            tuple((str(n), *both) for n, both in controls),
         )
 
     def _write(self, keys: Sequence[Key], progress: Callable[[str], None]) -> None:
@@ -110,11 +121,14 @@ class Steerer:
             progress(f"writing with held neurons ({first} of {len(new)})")
             batch = new[first : first + AT_ONCE]
             copies = [_held(key) for key in batch]
-            texts = write(self.network, self.vocabulary, copies, self.uniform)
-            self._written |= dict(zip(batch, texts, strict=True))
+            written = _drawn(self.network, self.vocabulary, copies, self.uniform)
+            self._written |= dict(zip(batch, written, strict=True))
+
+    def _texts(self, key: Key) -> tuple[str, ...]:
+        return _texts(self.vocabulary, self._written[key])
 
     def _score(self, key: Key, hypothesis: Hypothesis) -> float:
-        labels = [hypothesis.label(text, self.profile)[WARM_UP:] for text in self._written[key].text]
+        labels = [hypothesis.label(text, self.profile)[self.begin :] for text in self._texts(key)]
         joined = np.concatenate(labels) if labels else np.empty(0)
         return float(np.nanmean(joined)) if len(joined) and not np.isnan(joined).all() else 0.0
 
@@ -122,19 +136,39 @@ class Steerer:
         return text.encode("latin-1").decode("utf-8", "replace") if self.vocabulary.kind == "bytes" else text
 
     def _setting(self, key: Key, hypothesis: Hypothesis) -> Setting:
-        written = self._written[key]
-        lines = sum(text[WARM_UP:].count("\n") for text in written.text)
-        chars = sum(len(text[WARM_UP:]) for text in written.text)
+        texts = self._texts(key)
+        lines = sum(text[self.begin :].count("\n") for text in texts)
+        chars = sum(len(text[self.begin :]) for text in texts)
         return Setting(
             value=None if key is None else key[1],
             score=self._score(key, hypothesis),
             line_length=chars / lines if lines else None,
-            bpc=written.bpc,
-            sample=self._readable(written.text[0]),
+            bpc=_bpc(self.network, self._written[key]),
+            sample=self._readable(texts[0]),
         )
 
 
-@torch.inference_mode()
+def mover(free: Setting, high: Setting, low: Setting, most: float, type: str) -> str | None:
+    """Return the setting that changes the score its own way, by more than ``most``, at little damage.
+
+    Held high, where the neuron says that the hypothesis is on, the score must rise; held low it must fall. A
+    count may also do the reverse, if it does so at both: a line that the model takes to be long is ended.
+
+    Args:
+        free: Nothing held.
+        high: Held at what it is where the hypothesis is on.
+        low: Held at what it is where the hypothesis is off.
+        most: Largest change by a control.
+        type: Of the hypothesis.
+    """
+    moves = {"high": high.score - free.score, "low": free.score - low.score}
+    if type == "count" and max(moves.values()) < 0:
+        moves = {name: -move for name, move in moves.items()}
+    gentle = {"high": high.bpc, "low": low.bpc}
+    enough = [name for name in moves if moves[name] > most and gentle[name] - free.bpc <= MAX_DAMAGE]
+    return max(enough, key=moves.__getitem__, default=None)
+
+
 def write(
     network: Network, vocabulary: Vocabulary, copies: Sequence[Sequence[Held]], uniform: np.ndarray
 ) -> list[Written]:
@@ -146,6 +180,15 @@ def write(
         copies: Sets of neurons to keep at values; each writes all streams.
         uniform: Numbers in [0, 1) that decide, the same for every copy, (length, streams).
     """
+    drawn = _drawn(network, vocabulary, copies, uniform)
+    return [Written(_texts(vocabulary, own), _bpc(network, own)) for own in drawn]
+
+
+@torch.inference_mode()
+def _drawn(
+    network: Network, vocabulary: Vocabulary, copies: Sequence[Sequence[Held]], uniform: np.ndarray
+) -> torch.Tensor:
+    """Return the ids that are written, (K, S, length)."""
     device = network.readout.weight.device
     shape = (len(copies), uniform.shape[1])
     hold = hold_copies(copies, network, shape[1])
@@ -162,26 +205,30 @@ def write(
         at = (draw.expand(shape) * cumulative[..., -1]).unsqueeze(-1)
         symbol = torch.searchsorted(cumulative, at, right=True).squeeze(-1).clamp(max=network.vocab_size - 1)
         ids.append(symbol)
-    written = torch.stack(ids, dim=-1)  # (K, S, length)
-    return [
-        Written(tuple(_text(vocabulary, row) for row in own.tolist()), _bpc(network, own)) for own in written
-    ]
+    return torch.stack(ids, dim=-1)
 
 
 def _held(key: Key) -> list[Held]:
     return [Held(key[0].layer, key[0].kind, key[0].index, key[1])] if key else []
 
 
-def _text(vocabulary: Vocabulary, ids: list[int]) -> str:
-    """Return text with one character per symbol, as hypotheses see it: of bytes, each is one."""
+def _texts(vocabulary: Vocabulary, ids: torch.Tensor) -> tuple[str, ...]:
+    """Return texts with one character per symbol, as hypotheses see them: of bytes, each is one."""
     encoding = "latin-1" if vocabulary.kind == "bytes" else "utf-8"
-    return b"".join(map(vocabulary.symbol_bytes, ids)).decode(encoding)
+    return tuple(b"".join(map(vocabulary.symbol_bytes, row)).decode(encoding) for row in ids.tolist())
 
 
+@torch.inference_mode()
 def _bpc(network: Network, ids: torch.Tensor) -> float:
     start = torch.full((len(ids), 1), BOUNDARY, device=ids.device)
     logits, _ = network(torch.cat([start, ids[:, :-1]], dim=1), network.initial_state(len(ids)))
-    return float(cross_entropy(logits[:, WARM_UP:].flatten(0, 1), ids[:, WARM_UP:].flatten())) / log(2)
+    begin = warm_up(ids.shape[1])
+    return float(cross_entropy(logits[:, begin:].flatten(0, 1), ids[:, begin:].flatten())) / log(2)
+
+
+def warm_up(length: int) -> int:
+    """Return the characters of a stream that are not judged."""
+    return min(WARM_UP, length // 2)
 
 
 def settings(a: np.ndarray, y: np.ndarray, sign: float) -> Values:

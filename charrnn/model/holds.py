@@ -153,6 +153,29 @@ def held_log_probs(network: Network, ids: Tensor, held: Sequence[Held], where: T
     return total / where.sum().clamp(min=1)
 
 
+@torch.inference_mode()
+def held_log_odds(network: Network, ids: Tensor, copies: Sequence[Sequence[Held]], symbol: int) -> Tensor:
+    """Return the log odds that one symbol comes next, for each set of held neurons.
+
+    Args:
+        network: In evaluation mode.
+        ids: Symbols of each row, without boundaries, (R, T).
+        copies: K sets of neurons to hold at every timestep, any of them empty.
+        symbol: The one.
+
+    Returns:
+        Nats after each symbol but the last, (K, R, T - 1) float64.
+    """
+    runner, odds = _runner(network, ids, copies), []
+    for begin in range(0, ids.shape[1], WINDOW):
+        logits = runner.logits(begin)[0].double()
+        logits = logits if logits.ndim == 4 else logits.unsqueeze(1).expand(-1, len(copies), -1, -1)
+        others = logits.clone()
+        others[..., symbol] = -torch.inf
+        odds.append((logits[..., symbol] - others.logsumexp(-1)).permute(1, 2, 0))
+    return torch.cat(odds, dim=-1)
+
+
 def _runner(network: Network, ids: Tensor, copies: Sequence[Sequence[Held]]) -> _Runner:
     return (_Runner if network.stacked else _StepRunner)(network, ids, copies)
 

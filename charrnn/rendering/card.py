@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.inspection.figures import Effect, Forgetting, Measures, Setting
+from charrnn.inspection.figures import Cause, Closing, Effect, Forgetting, Measures, Setting
 from charrnn.inspection.findings import Card, Excerpt, Row
 from charrnn.rendering.counter import counter_lines
 from charrnn.rendering.figures import change, signed, unsigned
@@ -28,6 +28,8 @@ WHY = {
 }
 SHOWN = 6
 """Next characters to each side."""
+DIRECT = 3
+"""The same of what the readout says alone."""
 LABEL = 12
 """Cells before the figures of a line."""
 
@@ -163,8 +165,15 @@ def _holding(card: Card) -> Iterator[RenderableType]:
     if card.next_characters:
         yield _line("promotes", _characters(card.next_characters, 1))
         yield _line("suppresses", _characters(card.next_characters[::-1], -1))
+    if card.direct_characters:
+        up, down = card.direct_characters[:DIRECT], card.direct_characters[: -DIRECT - 1 : -1]
+        yield _line("directly", f"{_characters(up, 1)} · {_characters(down, -1)}".strip(" ·"))
+    if card.closing is not None:
+        yield _line("its end", _closing(card.closing))
     if row.cause is not None:
         yield _line("remove it", _effect(row.cause.alone))
+        if row.cause.otherwise is not None:
+            yield _line("otherwise", _otherwise(row.cause))
         if row.cause.group is not None:
             others = ", ".join(f"{name} ({signed(r)})" for name, r in card.alike)
             yield _line("as a group", f"{_effect(row.cause.group)} · with {others}")
@@ -178,12 +187,32 @@ def _characters(changes: Sequence[tuple[str, float]], sign: int) -> str:
     return "  ".join(f"{_quoted(char)} {change(nats)}" for char, nats in own)
 
 
+def _closing(closing: Closing) -> str:
+    outside = "" if closing.outside is None else f", outside {change(closing.outside)}"
+    odds = f"held, log₂ odds inside {change(closing.inside)}{outside}"
+    there = f"P there {unsigned(closing.free)} → {unsigned(closing.held)}"
+    return f"{_quoted(closing.char)} ({closing.share:.0%} of ends): {odds} · {there}"
+
+
+def _otherwise(cause: Cause) -> str:
+    other, off = cause.otherwise, ""
+    how = "resampled" if other.value is None else f"held at its mean, {signed(other.value)}"
+    if other.off is not None:
+        off = f", off {change(other.off)}"
+    said = "agrees" if cause.agrees else "disagrees whether that costs anything"
+    return (
+        f"{how}: on {change(other.on)} ({change(other.on_low)} … {change(other.on_high)}) bpc{off} · {said}"
+    )
+
+
 def _effect(effect: Effect) -> str:
-    low, high = effect.controls_on[0], effect.controls_on[-1]
+    controls = "no neurons to compare with" if effect.on_low > 0 else "no sure cost, so no controls"
+    if effect.controls_on:
+        low, high = effect.controls_on[0], effect.controls_on[-1]
+        controls = f"{len(effect.controls_on)} controls {change(low)} … {change(high)}"
     value = "its values elsewhere" if effect.value is None else signed(effect.value)
     off = "" if effect.off is None else f", off {change(effect.off)}"
     interval = f"({change(effect.on_low)} … {change(effect.on_high)})"
-    controls = f"{len(effect.controls_on)} controls {change(low)} … {change(high)}"
     return f"on {change(effect.on)} {interval} bpc{off} · {controls} · held at {value}"
 
 
@@ -191,10 +220,14 @@ def _steering(row: Row) -> Iterator[RenderableType]:
     steering = row.steering
     for name, setting in (("free", steering.free), ("high", steering.high), ("low", steering.low)):
         head = "hold it" if name == "free" else ""
-        yield _line(head, f"{_setting(name, setting)}{_price(setting, steering.free)}")
+        counts = " · drives it" if name == steering.by else ""
+        yield _line(head, f"{_setting(name, setting)}{_price(setting, steering.free)}{counts}")
+    moved = "neither setting moves it its own way, at ≤ .5 bpc"
     if steering.controls:
-        moved = f"{steering.controls[0]:.2f} … {steering.controls[-1]:.2f}"
-        yield _line("", f"{len(steering.controls)} controls move {row.hypothesis} by {moved}")
+        moved = f"{len(steering.controls)} controls move {row.hypothesis} by {steering.controls[0]:.2f}"
+        moved += f" … {steering.controls[-1]:.2f}"
+        moved += "" if steering.beats else "; neither setting moves it its own way by more, at ≤ .5 bpc"
+    yield _line("", moved)
 
 
 def _setting(name: str, setting: Setting) -> str:

@@ -37,7 +37,7 @@ MARKS = {
 SHRUNK = "*"
 """Before an r that differs from that on the half that chose."""
 MEANING = {
-    "drives": "used, and held while sampling it moves the hypothesis more than 20 controls do",
+    "drives": "used, and held while sampling it moves the hypothesis its way, more than 20 controls",
     "used": "tracks, and holding it hurts where the hypothesis is on, more than 20 matched controls",
     "tracks": "beats chance (q ≤ .05), the untrained twin (by .10) and the current character alone",
     "redundant": "tracks; not used alone, but as a group with the neurons that go with it",
@@ -129,11 +129,11 @@ def _ablation(findings: Findings) -> str:
     c = "c, before h = o tanh(c)"
     site = {"c": c, "raw": c}.get(findings.kind, findings.kind)
     controls = sorted(v for row in findings.rows if row.cause for v in row.cause.alone.controls_on)
+    line = f"Δ bpc: {site} held at its {findings.ablation} at every step"
+    if not controls:
+        return line
     low, high = np.quantile(controls, (0.025, 0.975))
-    return (
-        f"Δ bpc: {site} held at its {findings.ablation} at every step · "
-        f"95 % of the matched controls in {change(low)} … {change(high)}"
-    )
+    return f"{line} · 95 % of the matched controls in {change(low)} … {change(high)}"
 
 
 def board(rows: Sequence[Row], width: int) -> Table:

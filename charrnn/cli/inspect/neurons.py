@@ -127,6 +127,8 @@ def neurons(
         findings = _inspect(model, text or (), encoding, question, html, device)
         if key:
             store.save_findings(key, findings)
+    for message in findings.notices:
+        notice(message)
     if svg is not None:
         from charrnn.rendering.card import MAX_WIDTH
         from charrnn.rendering.svg import save_svg
