@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
+from dataclasses import replace
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -102,6 +106,15 @@ def test_ratios_are_of_the_same_round_and_warm_ups_are_left_out():
     assert clock.order[2 * WARM_UPS :][:4] == ["fast", "slow", "slow", "fast"]
 
 
+def test_of_several_tries_the_fastest_counts():
+    clock = FakeClock()
+    warm, tries = [9.0] * (3 * WARM_UPS), [5.0, 4.0, 6.0, 8.0, 9.0, 7.0]
+    tasks = [clock.task("limit", [*warm, *tries], 2), clock.task("other", [1.0] * 9)]
+    timings = measure([replace(tasks[0], tries=3), tasks[1]], 2, 0, clock)
+    assert timings.seconds["limit"].tolist() == [2.0, 3.5]
+    assert clock.order[-4:] == ["other", "limit", "limit", "limit"]
+
+
 @pytest.mark.parametrize(("seconds", "rounds"), [(1.0, MIN_ROUNDS), (92.0, 20), (1e6, MAX_ROUNDS)])
 def test_rounds_fit_the_time(seconds, rounds):
     clock = FakeClock()
@@ -125,16 +138,70 @@ def test_onednn_and_threads_are_given_back():
     assert (torch.backends.mkldnn.enabled, torch.get_num_threads()) == before
 
 
+def git(folder, *words):
+    who = ("-c", "user.name=n", "-c", "user.email=e")
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_the_commit_is_that_of_a_checkout(tmp_path):
+    inside, text = tmp_path / "installed", tmp_path / "text"
+    inside.mkdir()
+    assert machine.commit(tmp_path) is None
+    git(tmp_path, "init")
+    text.write_text("a")
+    git(tmp_path, "add", "text")
+    git(tmp_path, "commit", "-m", "one")
+    clean = machine.commit(tmp_path)
+    assert len(clean) >= 7 and int(clean, 16)
+    text.write_text("b")
+    assert machine.commit(tmp_path) == f"{clean}-dirty"
+    assert machine.commit(inside) is None
+
+
+def test_a_buffer_is_read_as_often_as_is_counted(monkeypatch):
+    reads = []
+    fake = SimpleNamespace(
+        read_memory=lambda at, size, times, total, threads: reads.append((size, times, threads))
+    )
+    monkeypatch.setattr(machine, "READ_BYTES", 10_000)
+    monkeypatch.setattr(machine, "library", lambda: fake)
+    task = machine.reading(1_500, threads=2)
+    task.run()
+    assert reads == [(3 * 512, 6, 2)] and task.work == 6 * 3 * 512
+    monkeypatch.setattr(machine, "library", lambda: None)
+    monkeypatch.setattr(machine.np, "dot", lambda a, b: reads.append(a.nbytes))
+    machine.reading(1_500).run()
+    assert reads[1:] == 6 * [3 * 512]
+
+
+def test_the_products_are_equally_large():
+    assert {math.prod(sizes) for sizes in machine.PRODUCTS} == {2**30}
+    assert machine.matmul().work == 2 * 2**30 and machine.matmul().tries % len(machine.PRODUCTS) == 0
+
+
 def bench(*arguments, code=0):
     result = CliRunner().invoke(app, ["bench", *arguments])
     assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
     return result
 
 
-def test_train_end_to_end(tmp_path):
+def test_train_end_to_end(tmp_path, monkeypatch):
     small = "train --cell gru --hidden-size 8 --num-layers 2 --batch-size 2 --seq-len 4 --rounds 1 --json"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/charrnn", "bench", "train", "--cell", "gru"])
     data = json.loads(bench(*small.split(), "--svg", str(tmp_path / "roof.svg")).stdout)
-    assert {"cpu", "cores", "threads", "torch", "charrnn", "native", "load_before", "load_after"} <= set(data)
+    assert data["command"] == "charrnn bench train --cell gru"
+    assert {
+        "commit",
+        "cpu",
+        "cores",
+        "threads",
+        "torch",
+        "charrnn",
+        "native",
+        "load_before",
+        "load_after",
+    } <= set(data)
     (row,) = data["rows"]
     assert (row["cell"], row["hidden_size"], row["num_layers"]) == ("gru", 8, 2)
     assert (row["batch_size"], row["seq_len"], row["rounds"]) == (2, 4, 1)
@@ -170,6 +237,10 @@ def test_sample_end_to_end(monkeypatch):
         size = weights * {"fp32": 4, "bf16": 2, "int8": 1}[row["precision"]] / row["streams"]
         assert row["gb_per_second"] == pytest.approx(row["chars_per_second"] * size / 1e9)
         assert row["intensity"] == pytest.approx(row["gflops"] / row["gb_per_second"])
+        if row["streams"] == 1:
+            assert row["share_of_bandwidth"] == pytest.approx(
+                row["gb_per_second"] / row["read_gb_per_second"]
+            )
     assert "lstm 2×8" in bench(*small.split()).stdout
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -187,6 +188,15 @@ def test_adamw_equals_torchs_and_takes_up_its_state(variant):
         other.step()
         for a, b in zip(mine, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_reading_adds_up_every_word(variant, threads):
+    buffer = np.random.default_rng(1).integers(0, 2**32, 37 * 512 // 4, np.uint32)
+    total = native.c_uint32()
+    read = native.Library(HANDLE, variant).read_memory
+    read(buffer.ctypes.data, buffer.nbytes, 3, native.ctypes.byref(total), threads)
+    assert total.value == 3 * int(buffer.sum(dtype=np.uint64)) % 2**32
 
 
 def test_the_switch_turns_the_library_off():

@@ -52,6 +52,7 @@ WHERE = {
     },  # `--hypothesis file.py:f`
     "native/__init__.py": {"CDLL"},  # the library that was compiled with the package
     "native/build.py": {"Popen", "run"},  # the compiler
+    "bench/machine.py": {"run"},  # git, in the checkout that charrnn runs from
     "cli/processes.py": {"Popen"},  # this same program, once for each process that trains
 }
 

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import byref, c_uint32
 from datetime import date
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import charrnn
 from charrnn.bench.timing import Task
-from charrnn.native import find
+from charrnn.native import find, library
 
-MATMUL_SIZE = 1024
+PRODUCTS = (
+    (1024, 1024, 1024),
+    (2048, 512, 1024),
+    (512, 1024, 2048),
+    (2048, 1024, 512),
+    (4096, 512, 512),
+    (512, 512, 4096),
+)
+"""Rows, depth and columns of matrix products: which one is fastest is another on another machine."""
 LARGE_BYTES = 256 * 2**20
 """A buffer that no cache holds."""
 READ_BYTES = 16 * 2**20
 """Small buffers are read so often that about so much is read at once."""
+READ_TRIES = 8
+BLOCK_BYTES = 512
 BUSY = 0.5
 """Load per core from which on figures are disturbed."""
 GIGA = 1e9
@@ -36,6 +51,7 @@ def facts() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "charrnn": charrnn.__version__,
+        "commit": commit(),
         "torch": version("torch"),
         "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
         "onednn": torch.backends.mkldnn.is_available(),
@@ -43,6 +59,17 @@ def facts() -> dict[str, Any]:
         "native_missing": None if native else variant,
         "load_before": load(),
     }
+
+
+def commit(root: Path = Path(charrnn.__file__).parents[1]) -> str | None:
+    """Return the commit of the checkout that charrnn runs from, ``-dirty`` if changed; None if it is none."""
+    if not (root / ".git").exists():  # git would look further up, and find what charrnn was installed below
+        return None
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        return None
 
 
 def load() -> float | None:
@@ -86,14 +113,37 @@ def using_onednn(wanted: bool) -> Iterator[None]:
 
 
 def matmul(name: str = "matmul") -> Task:
-    """Return a product of square matrices of 1,024, in fp32; its work is floating-point operations."""
-    a, b, out = (torch.rand(MATMUL_SIZE, MATMUL_SIZE) for _ in range(3))
-    return Task(name, lambda: torch.mm(a, b, out=out), 2.0 * MATMUL_SIZE**3)
+    """Return the fastest of a few matrix products in fp32; its work is floating-point operations."""
+    matrices = [(torch.rand(m, k), torch.rand(k, n), torch.empty(m, n)) for m, k, n in PRODUCTS]
+    turns = cycle(matrices)
+
+    def multiply() -> None:
+        a, b, out = next(turns)
+        torch.mm(a, b, out=out)
+
+    return Task(name, multiply, 2.0 * math.prod(PRODUCTS[0]), 2 * len(PRODUCTS))
 
 
-def reading(num_bytes: float, name: str = "read") -> Task:
-    """Return the sum of a buffer of a size, by the threads that torch has; its work is bytes."""
-    values = torch.ones(max(1, int(num_bytes) // 4))
-    times = max(1, READ_BYTES // (4 * len(values)))
-    again = values.expand(times, -1)  # the same memory in every row
-    return Task(name, lambda: again.sum(1), 4.0 * again.numel())
+def reading(num_bytes: float, name: str = "read", threads: int = 1) -> Task:
+    """Return the fastest reading of a buffer that has been read before; its work is bytes.
+
+    The library reads it in the order in which it lies, as samplers do their packed weights, into eight sums;
+    without the library numpy does, with threads of its own.
+
+    Args:
+        num_bytes: Size of the buffer.
+        name: Of the task.
+        threads: As many read it together, each a part.
+    """
+    buffer = np.ones(BLOCK_BYTES // 4 * max(1, round(num_bytes / BLOCK_BYTES)), np.float32)
+    times = max(1, READ_BYTES // buffer.nbytes)
+    native, total = library(), c_uint32()
+
+    def read() -> None:
+        if native is not None:
+            native.read_memory(buffer.ctypes.data, buffer.nbytes, times, byref(total), threads)
+        else:
+            for _ in range(times):
+                np.dot(buffer, buffer)
+
+    return Task(name, read, float(times * buffer.nbytes), READ_TRIES)

@@ -50,7 +50,7 @@ class InspectBench:
         score_chars_per_second: Of correlating all neurons with all hypotheses once they are recorded.
         score_cost: How many times as long that takes as the forward pass.
         forward_gflops: Useful work of the forward pass per second, 10^9.
-        matmul_gflops: Of a large matrix product with as many threads, between the others.
+        matmul_gflops: Of the fastest of a few matrix products with as many threads, between the others.
     """
 
     machine: dict[str, Any]

@@ -34,7 +34,7 @@ class Roofline:
 
     Args:
         points: At least one.
-        peak_gflops: Of a large matrix product.
+        peak_gflops: Of the fastest matrix product.
         bandwidths: What is read, and its GB/s.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,8 @@ class SampleRow:
         ratio_plain: The same without oneDNN.
         gflops: Useful work per second, 10^9.
         gb_per_second: Weights read per second, 10^9 bytes.
-        read_gb_per_second: Of a buffer as large as the weights, by one thread, between the others.
+        read_gb_per_second: Of a buffer as large as the weights, by one thread, the fastest of some tries in
+            every round.
         share_of_bandwidth: Of both, per round; median. None for many streams, which wait for arithmetic.
         intensity: Operations per byte of weights.
     """
@@ -123,8 +124,8 @@ class SampleBench:
             )
             for r in self.rows
         ]
-        fp32 = [row for row in self.rows if row.precision == "fp32"]
-        return Roofline(points, self.matmul_gflops, {_model(r): r.read_gb_per_second for r in fp32})
+        reads = {f"{_model(r)} {r.precision}": r.read_gb_per_second for r in self.rows}
+        return Roofline(points, self.matmul_gflops, reads)
 
 
 def _model(row: SampleRow) -> str:
@@ -224,7 +225,7 @@ def _tasks(shape: Shape, ways: Sequence[Way], threads: int) -> list[Task]:
     for precision in {way.precision for way in ways}:
         tasks.append(reading(BYTES[precision] * shape.weights, f"read {precision}"))
     peak = matmul()
-    return [*tasks, Task("matmul", _threaded(peak.run, threads), peak.work)]
+    return [*tasks, replace(peak, run=_threaded(peak.run, threads))]
 
 
 def _fitting(draw: Callable[[int], object]) -> int:

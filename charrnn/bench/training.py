@@ -103,9 +103,9 @@ class TrainRow:
         torch_step_chars_per_second: The same of ``torch.nn`` and ``torch.optim``.
         step_ratio: Of both.
         gflops: Useful work per second, 10^9.
-        matmul_gflops: Of a large matrix product with as many threads, between the others.
+        matmul_gflops: Of the fastest of a few matrix products with as many threads, between the others.
         share_of_peak: Of both, per round; median.
-        read_gb_per_second: Of a buffer that no cache holds, with as many threads.
+        read_gb_per_second: Of a buffer that no cache holds, with as many threads, the fastest of some tries.
     """
 
     shape: Shape
@@ -197,7 +197,7 @@ def _tasks(shape: Shape) -> list[Task]:
         count = max(1, min(MOST_WINDOWS, int(TURN_SECONDS / (time.perf_counter() - begun))))
         tasks += [Task(side.name, _times(count, trained.window), count * shape.chars)]
         tasks += [Task(f"{side.name} step", _times(count, trained.step), count * shape.chars)]
-    return [*tasks, matmul(), reading(LARGE_BYTES)]
+    return [*tasks, matmul(), reading(LARGE_BYTES, threads=torch.get_num_threads())]
 
 
 def _times(count: int, work: Callable[[], None]) -> Callable[[], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -145,7 +147,7 @@ def _report(bench: Any, draw: Callable[[Any], Any], svg: str | None, as_json: bo
         load = bench.machine["load_before"]
         notice(f"other programs were running (load {load:.1f} at the start): the figures are disturbed")
     if as_json:
-        print_json(bench.to_json())
+        print_json({"command": shlex.join(["charrnn", *sys.argv[1:]])} | bench.to_json())
     else:
         print_stdout(draw(bench))
     if svg is not None:  # last: a wrong path does not cost the figures

@@ -1,4 +1,4 @@
-"""The native library: recurrences, sampling, updates and statistics in C, called through ctypes.
+"""The native library: recurrences, sampling, updates, statistics and reading in C, called through ctypes.
 
 It is compiled when the package is built, where there is a compiler; without it everything runs on
 torch and numpy. Nothing here imports torch: pointers go in, and arrays are changed in place.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from ctypes import POINTER, c_double, c_float, c_int, c_long, c_void_p
+from ctypes import POINTER, c_double, c_float, c_int, c_long, c_uint32, c_void_p
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent / "libcharrnn.so"
-VERSION = 2
+VERSION = 3
 """What the library must answer; raised with every change of its functions or structures."""
 VARIANTS = {"baseline": 4, "avx2": 8, "avx512": 16}
 """Instruction sets, from least to most, and floats per vector: weights are packed in panels of them."""
@@ -59,6 +59,7 @@ SIGNATURES = {
     "sample": (c_void_p, c_void_p, c_void_p, c_int),
     "adamw": (c_void_p, c_void_p, c_void_p, c_void_p, c_long, POINTER(Adam), c_int),
     "largest_correlations": (POINTER(Pairs), c_int, c_void_p, c_void_p, c_int),
+    "read_memory": (c_void_p, c_long, c_int, POINTER(c_uint32), c_int),
 }
 
 

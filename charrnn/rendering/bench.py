@@ -44,8 +44,8 @@ def _peak(bench: TrainBench) -> str:
     rounds = _rounds([row.rounds for row in bench.rows])
     return (
         f"Medians (10 % .. 90 % of {rounds} rounds) of forward, loss and "
-        f"backward; a whole step clips and updates too. Peak: a matrix product, {_range(peaks)} GF/s. Loss "
-        f"and gradients are those of torch.nn to {errors:.1g}."
+        f"backward; a whole step clips and updates too. Peak: the fastest of some matrix products in every "
+        f"round, {_range(peaks)} GF/s. Loss and gradients are those of torch.nn to {errors:.1g}."
     )
 
 
@@ -60,7 +60,7 @@ def sample_table(bench: SampleBench) -> RenderableType:
     words = (
         f"Medians (10 % .. 90 % of {rounds} rounds), drawing included. One text and one thread, but for the "
         f"{STREAMS} texts: those together, on all threads. Reading: one thread over a buffer as large as "
-        "the weights."
+        "the weights, the fastest of some tries in every round."
     )
     return Group(Text(machine_line(bench.machine)), table(SAMPLE, rows), Text(words))
 

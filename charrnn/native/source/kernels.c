@@ -3,3 +3,4 @@
 #include "update.c"
 #include "sampler.c"
 #include "statistics.c"
+#include "memory.c"

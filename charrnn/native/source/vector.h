@@ -37,6 +37,7 @@ static inline int omp_get_num_threads(void) { return 1; }
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef float vec_anywhere __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t uints __attribute__((vector_size(4 * WIDTH)));
 INLINE vec splat(float x) { return x - (vec){}; }
 INLINE vec load(const float *p) { return *(const vec_anywhere *)p; }
 INLINE void store(float *p, vec v) { *(vec_anywhere *)p = v; }
