@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +64,16 @@ def step_by_step(network, config, uniforms, prompt=(), escape=1):
             last = choose(logits, uniform)
             said.append(last)
     return said
+
+
+@pytest.mark.skipif(native.library() is None, reason="no native library")
+def test_packed_weights_begin_with_a_line_of_the_cache_and_do_not_overlap():
+    weights = network_weights(make_network(hidden=300, layers=3))  # more than one room
+    sampler = NativeSampler(native.library(), weights, Draw(SamplingConfig(), 0, 1))
+    places = sorted((array.ctypes.data, array.nbytes) for array in sampler._kept)
+    assert sum(size for _, size in places) > samplers.ROOM_BYTES
+    assert all(begin % 64 == 0 for begin, _ in places)
+    assert all(begin + size <= after for (begin, size), (after, _) in itertools.pairwise(places))
 
 
 CELLS = list(native.CELLS)

@@ -18,6 +18,7 @@ from charrnn.sampling.weights import PRECISIONS, Weights, bf16, rounded, row_sca
 
 NEVER = -1
 """Stands for an id that does not exist."""
+LINE_BYTES, PAGE_BYTES, ROOM_BYTES = 64, 2 << 20, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ class NativeSampler:
     ) -> None:
         self._native, self._precision = native, precision
         self._kept: list[np.ndarray] = []
+        self._free = np.empty(0, np.uint8)
         config = draw.config
         numbers = (config.temperature, config.top_p, config.min_p, config.top_k)
         self._choice = _Choice(*numbers, draw.boundary, draw.escape)
@@ -220,10 +222,20 @@ class NativeSampler:
         return [self._keep(panel, panel.dtype) for panel in panels], scale
 
     def _keep(self, array: np.ndarray, kind: np.dtype | type = np.float32) -> int:
-        """Keep an array alive and return where it is."""
+        """Copy an array to memory of our own and return where it is.
+
+        Vectors of 64 bytes lie in one line of the cache each, arrays side by side in large pages, for which
+        numpy asks the system from 4 MB on: weights are read too fast to look up a page for every 4 kB.
+        """
         array = np.ascontiguousarray(array, kind)
-        self._kept.append(array)
-        return array.ctypes.data
+        size = -(-array.nbytes // LINE_BYTES) * LINE_BYTES
+        if size > len(self._free):
+            room = np.empty(max(size, ROOM_BYTES) + PAGE_BYTES, np.uint8)
+            self._free = room[-room.ctypes.data % PAGE_BYTES :]
+        self._kept.append(self._free[: array.nbytes].view(array.dtype).reshape(array.shape))
+        self._kept[-1][...] = array
+        self._free = self._free[size:]
+        return self._kept[-1].ctypes.data
 
 
 def _panels(weight: np.ndarray, units: int) -> np.ndarray:
