@@ -58,7 +58,8 @@ def _text(page: Page) -> str:
 def _null(found: dict[str, Any]) -> str:
     if found["null_units"] is None:
         return "None: fewer than 20 blocks of 1,000 characters report."
-    rough = ", approximate as they come from few documents" if found["null_by"] == "blocks" else ""
+    few = ", approximate as documents are few; what the position in the text says was taken out first"
+    rough = few if found["null_by"] == "blocks" else ""
     return (
         f"999 swaps of the labels of {found['null_units']} {found['null_by']}{rough}; "
         "q is p corrected for the number of hypotheses (Benjamini–Hochberg)."
