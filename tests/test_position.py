@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.linear_model import LinearRegression
 
-from charrnn.inspection.null import Units
+from charrnn.inspection.null import Units, swap_null
 from charrnn.inspection.pieces import Piece
 from charrnn.inspection.position import PARTS, left_of_r, positions, without_position
 
@@ -79,3 +80,21 @@ def test_positions_count_from_the_begin_of_the_document():
     ]
     units = Units("blocks", np.array([[1, 1, 2], [0, 2, 2]]), np.array([[3, 4, 0], [5, 6, 7]]))
     assert positions(units, pieces).tolist() == [[703, 704, 0], [5, 6, 7]]
+
+
+def test_two_signals_that_only_drift_are_no_finding_and_one_that_follows_the_other_is():
+    found = {"drift": [], "without": [], "follows": []}
+    at = np.arange(24)[:, None] * 2_000 + np.arange(60) * 30
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        noise, y = random.normal(size=(24, 60, 4)), random.normal(size=(24, 60, 1))
+        drift = 2 * at[..., None] / at.max()
+        values, labels = noise + drift * [1, 0, 0, 0], (y + drift).astype(np.float32)
+        follows = values + 0.5 * y * [1, 0, 0, 0]
+        first, second = (torch.from_numpy(part.astype(np.float32)) for part in (values, follows))
+        found["drift"] += swap_null(first, labels, [0])
+        found["without"] += swap_null(*without_position(first, labels, at), [0])
+        found["follows"] += swap_null(*without_position(second, labels, at), [0])
+    called = {name: sum(p <= 0.05 for p in own) for name, own in found.items()}
+    assert called["drift"] == called["follows"] == 30
+    assert called["without"] <= stats.binom(30, 0.05).ppf(0.9999)
