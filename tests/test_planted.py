@@ -326,6 +326,19 @@ def test_a_counter_and_a_fading_one_count_in_their_own_way(corpus):
         assert measures.eta2 > measures.eta2_on_off + 0.5
 
 
+def test_raw_shows_a_count_where_its_tanh_is_saturated(corpus):
+    network = planted(3, (column, 17))
+    with torch.no_grad():
+        network.layers[0].bias_ih_l0["ifgo".index("g") * HIDDEN + 17] = 0.1
+    found = {
+        kind: inspected(corpus, network, Question(kind=kind, ablation=None), (COLUMN,))["column"]
+        for kind in ("c", "raw")
+    }
+    assert (found["raw"].neuron, found["raw"].measures.shape) == ("L1.raw17", "linear")
+    assert found["raw"].r > 0.9999 and found["c"].r < 0.9
+    assert found["raw"].measures.slope_per_char == pytest.approx(np.tanh(0.1), rel=1e-3)
+
+
 def chain(seed):
     """A flag, and three neurons that pass it on, one character each."""
     return planted(seed, (quotes, 10), (copy, 11, 10), (copy, 12, 11), (copy, 13, 12))
@@ -358,7 +371,7 @@ def test_what_only_a_gate_shows_is_found_in_the_gate(corpus):
 
 @pytest.mark.parametrize(
     ("sign", "kind", "ablation"),
-    [(1, "c", "mean"), (-1, "c", "mean"), (1, "h", "mean"), (1, "c", "resample")],
+    [(1, "c", "mean"), (-1, "c", "mean"), (1, "h", "mean"), (1, "c", "resample"), (1, "raw", "mean")],
 )
 def test_a_flag_that_predicts_letters_and_marks_drives(corpus, sign, kind, ablation):
     network = planted(3, (quotes, 17, sign), (parentheses, 30))
@@ -373,7 +386,8 @@ def test_a_flag_that_predicts_letters_and_marks_drives(corpus, sign, kind, ablat
     assert row.cause.alone.on > max(0.1, row.cause.alone.off + 0.05)
     assert row.steering.high.score > row.steering.free.score + 0.1
     held = [setting.value * sign for setting in (row.steering.high, row.steering.low)]
-    assert held == pytest.approx([np.tanh(1), -np.tanh(1)])
+    end = 1 if kind == "raw" else np.tanh(1)
+    assert held == pytest.approx([end, -end], abs=1e-5)
 
 
 def test_three_copies_of_a_flag_are_redundant(corpus):
