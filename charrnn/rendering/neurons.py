@@ -119,7 +119,7 @@ def _footer(findings: Findings) -> str:
 
 def _errors(findings: Findings) -> str:
     outputs = f"outputs after 50 characters as defined to {findings.float_error:.0e}"
-    if findings.state_error is None:
+    if not findings.state_error:  # not measured, or made by the definition itself
         return outputs
     gates = f"gates as defined to {findings.gate_error:.0e}, " if findings.gate_error else ""
     return f"{gates}c and h follow to {findings.state_error:.0e}, {outputs}"
