@@ -306,6 +306,16 @@ def test_steps_are_as_defined_where_cell_states_run_into_the_hundreds():
     assert recorder.state_error <= 1e-6 and recorder.gate_error <= 1e-5
 
 
+def test_a_chaotic_network_can_be_inspected():
+    """Its definition goes another way after some steps, from a rounding of the last digit."""
+    network = Network(ModelConfig("elman", 64, 1, embedding_size=0, dropout=0.0), 10, seed=2).eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(network.layers[0].weight_hh_l0, 0, 3 / 8, torch.Generator().manual_seed(1))
+    recorder = Recorder(network, TABLE, all_neurons(network, "h"))
+    raw_values(recorder, random_pieces(400))
+    assert recorder.largest_error > 0.1 and recorder.state_error <= 1e-6
+
+
 def test_weights_that_are_no_numbers_are_noticed():
     network = make_network("lstm")
     with torch.no_grad():
