@@ -21,7 +21,8 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(
-        "A first try in seconds, on any machine.",
+        "A first try in seconds, on any machine: one pass over tiny shakespeare, 12 seconds of two cores, "
+        "leaves 1.77 nats a character on its last tenth.",
         {
             "model.hidden_size": 64,
             "model.num_layers": 1,
