@@ -35,18 +35,22 @@ def train(folder, name, **how):
     return load_checkpoint(find_checkpoint(folder / name, last=True))
 
 
-@pytest.mark.parametrize("embedding", [0, 5])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "elman", "elman_relu", "compressor"])
-def test_the_old_network_is_still_there(cell, embedding, texts):
-    settings = SETTINGS | {"model.cell": cell, "model.embedding_size": embedding}
-    base = train(texts, "old", text="old.txt", settings=settings)
-    trainer = start.start(
+def begun_with_the_old(texts):
+    return start.start(
         [str(texts / "new.txt")],
         run=str(texts / "new"),
         init_from=str(texts / "old"),
         settings={"training.steps": 1, "training.seq_len": 8},
         device="cpu",
     )
+
+
+@pytest.mark.parametrize("embedding", [0, 5])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "elman", "elman_relu", "compressor"])
+def test_the_old_network_is_still_there(cell, embedding, texts):
+    settings = SETTINGS | {"model.cell": cell, "model.embedding_size": embedding}
+    base = train(texts, "old", text="old.txt", settings=settings)
+    trainer = begun_with_the_old(texts)
     old, new = base.vocabulary, trainer.job.vocabulary
     text = "the lazy dog jumps over the fox"
     assert len(new) == len(old) + 4 and new.encode(text).tolist() == old.encode(text).tolist()
@@ -70,13 +74,7 @@ def test_the_old_network_is_still_there(cell, embedding, texts):
 )
 def test_whatever_predicts_symbols_predicts_new_ones_with_the_mean(cell, names, texts):
     base = train(texts, "old", text="old.txt", settings=SETTINGS | {"model.cell": cell, "training.steps": 2})
-    trainer = start.start(
-        [str(texts / "new.txt")],
-        run=str(texts / "new"),
-        init_from=str(texts / "old"),
-        settings={"training.steps": 1, "training.seq_len": 8},
-        device="cpu",
-    )
+    trainer = begun_with_the_old(texts)
     found = {name: part for name, part in trainer.network.named_modules() if isinstance(part, nn.Linear)}
     assert found.keys() == names
     for name, readout in found.items():
@@ -88,13 +86,7 @@ def test_whatever_predicts_symbols_predicts_new_ones_with_the_mean(cell, names, 
 
 def test_new_symbols_can_be_told_apart_when_they_are_read(texts):
     base = train(texts, "old", text="old.txt", settings=SETTINGS | {"model.embedding_size": 0})
-    trainer = start.start(
-        [str(texts / "new.txt")],
-        run=str(texts / "new"),
-        init_from=str(texts / "old"),
-        settings={"training.steps": 1, "training.seq_len": 8},
-        device="cpu",
-    )
+    trainer = begun_with_the_old(texts)
     count = len(base.vocabulary)
     found = trainer.network.layers[0].weight_ih_l0
     torch.testing.assert_close(found[:, :count], base.network.layers[0].weight_ih_l0, rtol=0, atol=0)
