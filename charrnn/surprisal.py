@@ -80,7 +80,9 @@ def surprisal(network: Network, vocabulary: Vocabulary, corpus: Corpus, part: tu
 
 
 def _most_probable(nats: np.ndarray, vocabulary: Vocabulary) -> Alternatives:
-    best = np.argsort(nats, kind="stable")[:ALTERNATIVES]
+    few = min(ALTERNATIVES, len(nats))
+    near = np.flatnonzero(nats <= np.partition(nats, few - 1)[few - 1])  # ties with the last one, too
+    best = near[np.argsort(nats[near], kind="stable")[:few]]
     return tuple((_name(int(index), vocabulary), float(np.exp(-nats[index]))) for index in best)
 
 
