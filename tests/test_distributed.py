@@ -16,6 +16,7 @@ from crews import environment, logged, run_crew, train_command, wait_for, worker
 from small_runs import SMALL, files_equal, interrupted, losses, run_events, write_words
 from typer.testing import CliRunner
 
+import charrnn
 from charrnn.cli import processes
 from charrnn.cli.main import app
 from charrnn.config import Config, ModelConfig
@@ -27,6 +28,7 @@ from charrnn.model.scoring import TextView, mean_nats, total_nats
 from charrnn.text.streams import Streams
 from charrnn.training import start
 from charrnn.training.distributed import Team
+from charrnn.training.ranks import Rank
 from charrnn.training.together import check_shareable
 
 BIG = SMALL | {"training.batch_size": 5, "text.val_fraction": 0.5, "training.num_evals": 2}
@@ -281,6 +283,18 @@ def test_what_a_process_said_is_shown_without_its_escapes(tmp_path, capsys):
     (tmp_path / "stderr-1").write_bytes("error: `a\x1b]0;x\x07b`\n\thint: ü\x9b2J\n".encode() + b"\xff")
     assert job.show_what_failed([processes.LOST, 1]) == 1
     assert capsys.readouterr().err == "error: `a␛]0;x␇b`\n\thint: ü\\u009b2J\n\ufffd"
+
+
+@pytest.mark.parametrize(("flag", "code"), [("--version", 0), ("--unknown", 2)])
+def test_one_of_several_processes_ends_without_taking_the_interpreter_down(tmp_path, flag, code):
+    program = "import atexit; from charrnn.cli.main import main; atexit.register(print, 'down'); main()"
+    ranks = [None, Rank(0, 2, 0, 0, str(tmp_path / "store"))]
+    for rank, last in zip(ranks, ("down\n", ""), strict=True):
+        more = rank.variables() if rank else {}
+        command = [sys.executable, "-c", program, flag]
+        done = subprocess.run(command, env=environment(**more), capture_output=True, text=True)
+        assert done.returncode == code
+        assert done.stdout == (f"charrnn {charrnn.__version__}\n" if code == 0 else "") + last
 
 
 @pytest.mark.parametrize("word", ["", "x", "-", "9" * 30, "1e3", "\u0664\u0664\u0664\u0664"])

@@ -15,6 +15,7 @@ import charrnn
 from charrnn.cli import bench, compress, corpora, doctor, evaluate, inspect, runs, sample, train
 from charrnn.cli.console import report_error, silence_stdout, unfailing
 from charrnn.cli.interrupts import INTERRUPTED, raised_on_interrupt
+from charrnn.cli.processes import ended_at_once
 from charrnn.errors import CharrnnError
 from charrnn.rendering.text import visible
 
@@ -101,7 +102,8 @@ def options(
 def main() -> None:
     """Run the program."""
     _prepare_streams()
-    app(prog_name="charrnn")
+    with ended_at_once():
+        app(prog_name="charrnn")
 
 
 def _prepare_streams() -> None:

@@ -195,6 +195,24 @@ def _cores() -> set[int]:
     return known(0) if known else set(range(os.cpu_count() or 1))
 
 
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """End one of several processes without taking the interpreter down first.
+
+    Threads of gloo may still hold tensors, and one that lets go of a tensor while the interpreter ends aborts
+    the process, after all has been done (https://github.com/pytorch/pytorch/issues/190489).
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if own_rank() is None or not isinstance(end.code, int | None):
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(end.code or 0)
+
+
 def end_with_launcher() -> None:
     """End this process when the one that started it is gone, were it by ``kill -9``: nobody else would."""
     with suppress(ValueError):  # unset, or another program's word

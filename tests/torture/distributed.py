@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with place(options.seed) as there:
         torture = Crews(there)
         trials = [getattr(torture, name) for name in ONCE] + [torture.killed] * -(-options.count // 3)
+        trials += [torture.short] * 2 * options.count
         failures = [failure for trial in trials if (failure := torture.failure(trial)) is not None]
     figures = {"kills": torture.kills, "skipped": torture.skipped}
     return {"passed": len(trials) - len(failures), "of": len(trials), **figures, "failures": failures}
@@ -82,6 +83,11 @@ class Crews:
         """Four processes have the losses of one."""
         assert self.finished("--processes", "4") == (0, f"{self.run}\n", "")
         self.assert_close()
+
+    def short(self) -> None:
+        """A training that ends at once ends well, whatever threads of its processes still do."""
+        settings = SETTINGS | {"training.steps": 5, "training.num_evals": 1}
+        assert self.finished("--processes", "2", settings=settings) == (0, f"{self.run}\n", "")
 
     def minutes(self) -> None:
         """A budget in minutes ends all of them at the same step."""
