@@ -4,7 +4,9 @@
     python benchmarks/scaling.py --model
 
 Every process has one thread; the batch is the same. The rate is characters over wall time between the 20th
-step and the last one, from the log. `--model` measures nothing: docs/distributed.md says what it supposes.
+step and the last one, from the log. As many trainings of a share of the batch each, side by side, that know
+nothing of each other ("apart") tell what the machine allows. `--model` measures nothing: docs/distributed.md
+says what it supposes.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from charrnn.config import ModelConfig
 from charrnn.training.plan import EFFECTIVE_FLOPS, num_params
 
 WARM_UP = 20
+SEQ_LEN = 64
 GPUS = (1, 8, 64, 512)
 FIXED_BATCH = 4096
 """Rows of the batch that does not grow with the number of GPUs."""
@@ -38,17 +42,19 @@ def main() -> None:
     if options.model:
         print(table())
         return
-    rates: dict[int, list[float]] = {1: [], options.processes: []}
+    ways = {"one": (1, 1), "together": (1, options.processes), "apart": (options.processes, 1)}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(options.turns):
-        order = list(rates) if turn % 2 == 0 else list(rates)[::-1]
-        for processes in order:
-            rates[processes].append(rate(processes, options))
+        for way in list(ways) if turn % 2 == 0 else list(ways)[::-1]:
+            rates[way].append(rate(*ways[way], options))
     record = facts() | {"command": " ".join(sys.argv[1:])} | compared(rates, options.processes)
     if options.out is not None:
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    ratios, efficiency = record["ratios"], record["efficiency"]
-    print(f"{options.processes} processes / 1: {record['ratio']:.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
-    print(f"efficiency {efficiency:.0%}, {options.turns} turns, load before {record['load_before']}")
+    for name, ratios in record["ratios"].items():
+        print(f"{name}: {statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
+    print(
+        f"efficiency {record['efficiency']:.0%}, {options.turns} turns, load before {record['load_before']}"
+    )
 
 
 def parse() -> argparse.Namespace:
@@ -64,23 +70,23 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def rate(processes: int, options: argparse.Namespace) -> float:
-    """Train once and return characters per second of wall time."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        sizes = ["--steps", options.steps, "--batch-size", options.batch_size, "--seq-len", 64]
-        sizes += ["--hidden-size", options.hidden_size, "--set", "training.num_evals=1"]
-        words = ["train", options.text, "--run", run, *sizes, "--processes", processes, "--quiet"]
-        command = [sys.executable, "-m", "charrnn", *map(str, words)]
-        subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return speed([line for line in lines if line["event"] == "step"], options.batch_size * 64)
+def rate(trainings: int, processes: int, options: argparse.Namespace) -> float:
+    """Train once, or side by side, and return characters per second of wall time of all."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(trainings) as pool:
+        runs = [Path(folder) / str(number) for number in range(trainings)]
+        rows = options.batch_size // trainings
+        return sum(pool.map(lambda run: trained(run, processes, rows, options), runs))
+
+
+def trained(run: Path, processes: int, rows: int, options: argparse.Namespace) -> float:
+    sizes = ["--steps", options.steps, "--batch-size", rows, "--seq-len", SEQ_LEN]
+    sizes += ["--hidden-size", options.hidden_size, "--set", "training.num_evals=1"]
+    words = ["train", options.text, "--run", run, *sizes, "--processes", processes, "--quiet"]
+    command = [sys.executable, "-m", "charrnn", *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return speed([line for line in lines if line["event"] == "step"], rows * SEQ_LEN)
 
 
 def speed(steps: list[dict[str, Any]], characters: int) -> float:
@@ -90,10 +96,17 @@ def speed(steps: list[dict[str, Any]], characters: int) -> float:
     return (last["step"] - first["step"]) * characters / (last["seconds"] - first["seconds"])
 
 
-def compared(rates: dict[int, list[float]], processes: int) -> dict[str, Any]:
-    ratios = [several / one for one, several in zip(rates[1], rates[processes], strict=True)]
-    ratio = statistics.median(ratios)
-    return {"rates": rates, "ratios": ratios, "ratio": ratio, "efficiency": ratio / processes}
+def compared(rates: dict[str, list[float]], processes: int) -> dict[str, Any]:
+    def over(way: str, other: str) -> list[float]:
+        return [a / b for a, b in zip(rates[way], rates[other], strict=True)]
+
+    pairs = (("together", "one"), ("apart", "one"), ("together", "apart"))
+    ratios = {f"{way} / {other}": over(way, other) for way, other in pairs}
+    return {
+        "rates": rates,
+        "ratios": ratios,
+        "efficiency": statistics.median(ratios["together / one"]) / processes,
+    }
 
 
 # -- the model ---------------------------------------------------------------------------------------
