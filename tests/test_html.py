@@ -40,6 +40,17 @@ NAMES = ["L2.c3", "L1.c0", "L1.c7"]
 HIDDEN = 8
 
 
+NEXT = [(" ", 0.5), ("<b>", 0.25), ('"', -0.75)]
+CONSEQUENCES = {
+    "next_characters": [{"char": char, "nats": nats} for char, nats in NEXT],
+    "direct_characters": [{"char": "a", "nats": 0.125}],
+    "closing": {"char": '"', "share": 0.9, "inside": 1.5, "outside": None, "free": 0.25, "held": 0.5},
+}
+HELD = {"held": ["L2.c3"], "value": 0.2, "on": 0.04, "on_low": 0.03, "on_high": 0.05, "off": None}
+HELD |= {"controls_on": [-0.01, 0.01]}
+CAUSE = {"alone": HELD, "group": None, "otherwise": HELD | {"value": None, "on_low": -0.01}, "agrees": False}
+
+
 # what is shown
 
 
@@ -100,7 +111,9 @@ def make_findings(asked=None, names=NAMES):
         "sd": [0.1] * 5,
     }
     curve |= {"untrained_mean": [0.0, 0.1, 0.2, 0.3, None], "p_newline": [0.0, 0.1, 0.5, 0.25, None]}
-    parts = {"rows": rows, "cards": [{"excerpts": []}], "counters": [curve]}
+    rows[0] |= {"r_position": -0.31, "cause": CAUSE}
+    card = {"neuron": names[0], "row": {"hypothesis": "in_quote"}, "excerpts": []} | CONSEQUENCES
+    parts = {"rows": rows, "cards": [card], "counters": [curve]}
     to_json = lambda: data | parts  # noqa: E731
     return SimpleNamespace(rows=plain, asked=asked, to_json=to_json)
 
@@ -668,6 +681,20 @@ def test_a_card_shows_failures_first(at):
     assert fails[0] and fails == sorted(fails, reverse=True)
     assert len(set(reasons[: sum(fails)])) == 2 and reasons[-1] == "a random place" and "works" in reasons
     assert browser.js("document.querySelectorAll('.histogram rect').length") == 80
+
+
+@needs_chromium
+def test_a_card_says_what_the_neuron_does(at):
+    said = at("neuron=L2.c3&hypothesis=in_quote&tab=card").text("#card")
+    for part in (
+        "promotes ␣ +.50 <b> +.25",
+        'suppresses " −.75',
+        "directly a +.13",
+        'its end, " held, log₂ odds inside +1.50 · P there .25 → .50',
+        "the position in the document says of both: r −.31",
+        "Resampled: +.04 bpc (−.01 … +.05), which disagrees whether",
+    ):
+        assert part in " ".join(said.split())
 
 
 def test_curves_are_rounded_and_nothing_stays_nothing(page):

@@ -58,7 +58,7 @@ class Page:
     """Everything the page shows. K neurons with G gates, N characters, Y hypotheses.
 
     Args:
-        findings: As they are, with cards left out.
+        findings: As they are; of the cards, what holding a neuron does to next characters.
         neurons: Their names, asked-for first, then as in the findings.
         gates: Names of the gates.
         hypotheses: ``name type definition lookahead`` of each.
@@ -149,14 +149,16 @@ def make_page(
 
 
 def _shown(findings: Findings) -> dict[str, Any]:
-    """Return findings without their cards, which the page makes itself, and with curves to four digits."""
-    data = {key: value for key, value in findings.to_json().items() if key != "cards"}
+    """Return findings with curves to four digits; of their cards, what the page cannot make itself."""
+    data = findings.to_json()
+    kept = ("neuron", "next_characters", "direct_characters", "closing")
+    cards = [{"hypothesis": card["row"]["hypothesis"]} | {k: card[k] for k in kept} for card in data["cards"]]
     curves = ("mean", "sd", "untrained_mean", "p_newline")
     rounded = [
         curve | {key: [v and round(v, 4) for v in curve[key]] for key in curves if curve[key] is not None}
         for curve in data.get("counters", ())
     ]
-    return data | {"counters": rounded}
+    return data | {"counters": rounded, "cards": cards}
 
 
 def page_pieces(subject: Subject, max_chars: int = MAX_CHARS) -> list[Piece]:

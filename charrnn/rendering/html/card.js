@@ -11,6 +11,7 @@ function drawCard() {
     el("p", { class: "quiet" }, DATA.hypotheses[hypothesis].definition),
     figures(neuron, hypothesis, found),
     remembers(rowOfBoard(neuron, hypothesis)),
+    ...promotes(neuron, hypothesis),
     ...causes(rowOfBoard(neuron, hypothesis)),
     counterPlot(neuron, hypothesis) ?? "",
     histogram(found),
@@ -58,7 +59,7 @@ function figures(neuron, h, found) {
   return el("dl", { class: "figures" }, ...[...pairs, ...own].map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-/** How long it remembers, and what is left of r where other hypotheses are equal. */
+/** How long it remembers, and what is left of r where other hypotheses are equal, and without the position. */
 function remembers(row) {
   const said = [];
   if (row?.forgetting) {
@@ -67,7 +68,25 @@ function remembers(row) {
       : `forgets half of a wrong past in ${Math.max(1, Math.round(after))} characters`);
   }
   if (!isMissing(row?.r_partial)) said.push(`at equal values of ${row.given.join(", ")}: r ${signed(row.r_partial)}`);
+  if (!isMissing(row?.r_position)) said.push(`without what the position in the document says of both: r ${signed(row.r_position)}`);
   return el("p", { class: "quiet" }, said.join(" · "));
+}
+
+const spelledOut = (text) => ([...text].length === 1 ? loneGlyph(text.codePointAt(0)) : text);
+
+/** Which next characters it makes likelier, by all that it does and by the readout alone, and what it does to an end. */
+function promotes(neuron, h) {
+  const card = FOUND.cards.find((one) => one.hypothesis === DATA.hypotheses[h].name && one.neuron === DATA.neurons[neuron]);
+  if (!card) return [];
+  const listed = (changes, sign) => changes.filter(({ nats }) => nats * sign > 0).map(({ char, nats }) => `${spelledOut(char)} ${signed(nats)}`).join("\u2003");
+  const { next_characters: next, direct_characters: direct, closing } = card;
+  const lines = [["promotes", listed(next.slice(0, 6), 1)], ["suppresses", listed(next.toReversed().slice(0, 6), -1)],
+    ["directly", [listed(direct.slice(0, 3), 1), listed(direct.toReversed().slice(0, 3), -1)].filter(Boolean).join(" · ")]];
+  if (closing) {
+    const outside = isMissing(closing.outside) ? "" : `, outside ${signed(closing.outside)}`;
+    lines.push([`its end, ${spelledOut(closing.char)}`, `held, log₂ odds inside ${signed(closing.inside)}${outside} · P there ${unsigned(closing.free)} → ${unsigned(closing.held)}`]);
+  }
+  return lines.filter(([, text]) => text).map(([name, text]) => el("p", {}, el("strong", {}, name), ` ${text}`));
 }
 
 /** What holding the neuron does to predictions and to what is written, where that was measured. */
@@ -79,7 +98,15 @@ function causes(row) {
       ` costs ${signed(effect.on)} bpc where the hypothesis holds (95 %: ${signed(effect.on_low)} … ${signed(effect.on_high)})${where}; `,
       el("span", { class: "quiet" }, `${effect.controls_on.length} matched controls: ${ends}`));
   });
-  return [...effects, ...(row?.steering ? [steered(row.steering)] : [])];
+  return [...effects, ...otherwise(row?.cause), ...(row?.steering ? [steered(row.steering)] : [])];
+}
+
+/** The same neuron held in the other way, and whether that says the same. */
+function otherwise(cause) {
+  if (!cause?.otherwise) return [];
+  const { value, on, on_low: low, on_high: high } = cause.otherwise;
+  return [el("p", { class: "quiet" }, `${value === null ? "Resampled" : `Held at its mean, ${signed(value)}`}: ` +
+    `${signed(on)} bpc (${signed(low)} … ${signed(high)}), which ${cause.agrees ? "agrees" : "disagrees whether that costs anything"}`)];
 }
 
 function steered({ free, high, low }) {
