@@ -114,6 +114,13 @@ def test_the_guard_sees_a_hang(tmp_path, monkeypatch):
     assert "Hang" in outcome.failures[0]
 
 
+def test_what_takes_long_once_is_a_busy_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "SECONDS", 0.05)
+    waits = [spin, lambda: None]
+    target = Target((b"x",), lambda random, data: data, lambda data: waits.pop(0)())
+    assert fuzz("bad", target, tmp_path, 1).taken == 1 and not waits
+
+
 # -- JSON and arrays ----------------------------------------------------------------------------
 
 JSON = some.recursive(
