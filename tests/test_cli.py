@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -357,6 +358,31 @@ def test_ctrl_c_saves_and_exits_130(folder):
     assert charrnn("runs", "show", "cut", "--last").stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_a_terminal_that_is_closed_saves_and_stops_unless_nohup_wants_it_ignored(folder, monkeypatch):
+    """Shells say it twice: the kernel tells the processes of a terminal, and the shell its jobs."""
+
+    @contextmanager
+    def closing(*_, **__):
+        def show(event):
+            if event.name == "step" and event.step == 3:
+                signal.raise_signal(signal.SIGHUP)
+                signal.raise_signal(signal.SIGHUP)
+
+        yield show
+
+    monkeypatch.setattr("charrnn.rendering.live.make_reporter", closing)
+    command = ["train", "harbour.txt", "--hidden-size", "8", "--steps", "5", "--overwrite", "--json"]
+    ended = [charrnn(*command, "--run", "hung", code=130)]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        ended.append(charrnn(*command, "--run", "nohup"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    found = [json.loads(each.stdout) for each in ended]
+    assert [(each["steps"], each["stopped_by"]) for each in found] == [(3, "interrupted"), (5, "steps")]
+
+
 def test_unknown_flags_exit_2(folder):
     charrnn("train", "--no-such-flag", code=2)
     charrnn("corpora", "show", code=2)
@@ -447,6 +473,9 @@ def test_closed_streams_are_no_traceback(folder):
     assert code == 1 and b"standard output is closed" in error
     code, out, _ = program("runs", "list", redirect="2>&-")
     assert code == 0 and out
+    pipe = "import os; from charrnn.cli.main import _prepare_streams as p; p(); print(0 in os.pipe())"
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" <&-', sys.executable, pipe], capture_output=True)
+    assert done.stdout == b"False\n"  # processes with another standard input would lose it
 
 
 def test_many_samples_are_made_one_after_the_other(folder):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from charrnn.model.regularisation import SharedNoise, bernoulli
 from charrnn.model.scoring import TextView, mean_nats, total_nats
 from charrnn.text.streams import Streams
 from charrnn.training import start
-from charrnn.training.distributed import Team
+from charrnn.training.distributed import Crew, Team
 from charrnn.training.ranks import Rank
 from charrnn.training.together import check_shareable
 
@@ -275,6 +276,23 @@ def test_shares_of_a_text_cost_what_the_whole_costs(symbols, shares):
     assert parts[-1][1] > 0 or symbols < 20_000
 
 
+@pytest.mark.parametrize("lost", ["store", "folder"])
+def test_a_store_that_somebody_removes_is_made_again_or_done_without(tmp_path, lost):
+    path = tmp_path / "folder" / "store"
+    path.parent.mkdir()
+    crew = Crew(Rank(0, 2, 0, 0, str(path)), torch.distributed.FileStore(str(path), -1))
+    crew.memory.set_timeout(timedelta(seconds=1))
+    crew.remember("folder", "run")
+    path.unlink()
+    if lost == "folder":
+        path.parent.rmdir()
+    crew.has_saved()
+    assert path.exists() == (lost == "store")
+    if path.exists():
+        crew.memory = torch.distributed.FileStore(str(path), -1)
+        assert (crew.recall("folder"), crew.recall("saved")) == ("run", "yes")
+
+
 # -- what other processes say, and the launcher ---------------------------------------------------
 
 
@@ -297,6 +315,17 @@ def test_one_of_several_processes_ends_without_taking_the_interpreter_down(tmp_p
         assert done.stdout == (f"charrnn {charrnn.__version__}\n" if code == 0 else "") + last
 
 
+@pytest.mark.parametrize(
+    ("rank", "size", "message"),
+    [("", "2", "`RANK` in the environment is ``"), ("0", "two", "`WORLD_SIZE`"), ("2", "2", "below")],
+)
+def test_a_place_that_is_none_is_one_line(monkeypatch, rank, size, message):
+    for name, value in {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["train", "x"])
+    assert result.exit_code == 1 and message in result.stderr and "hint: torchrun" in result.stderr
+
+
 @pytest.mark.parametrize("word", ["", "x", "-", "9" * 30, "1e3", "\u0664\u0664\u0664\u0664"])
 def test_a_launcher_that_is_none_is_not_waited_for(monkeypatch, word):
     monkeypatch.setenv(processes.LAUNCHER, word)
@@ -306,3 +335,62 @@ def test_a_launcher_that_is_none_is_not_waited_for(monkeypatch, word):
     for thread in set(threading.enumerate()) - before:
         thread.join(5.0)
         assert not thread.is_alive()
+
+
+class Workers(processes._Job):
+    """The launcher of shell commands that stand for its processes."""
+
+    def __init__(self, folder, *commands):
+        super().__init__(len(commands), folder)
+        self.commands = commands
+
+    def _start(self, rank, errors):
+        return subprocess.Popen(["sh", "-c", self.commands[rank.rank]], preexec_fn=deaf)
+
+
+def deaf():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def impatience(monkeypatch):
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("commands", "codes"), [(("exec sleep 9", "exit 3"), [-9, 3]), (("exit 0", "exec sleep 9"), [0, -9])]
+)
+def test_no_process_waits_for_one_that_has_ended(tmp_path, impatience, commands, codes):
+    """Before they have found each other nobody but the launcher sees that one is missing."""
+    job = Workers(tmp_path, *commands)
+    assert job.run(0) == codes and job.ended_by_us == {codes.index(-9)}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_processes_that_do_not_listen(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: signal.raise_signal(number))
+    with Workers(tmp_path, *["exec sleep 9"] * 2).prepared() as job:
+        assert job.run(0) == [-9, -9] and len(job.signals) >= 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal's signals")
+def test_a_hangup_is_passed_on_as_often_as_it_comes_and_ctrl_z_holds_for_all(tmp_path, monkeypatch):
+    told = []
+
+    class Worker:
+        def __init__(self, name):
+            self.name, self.poll = name, lambda: 0
+
+        def send_signal(self, number):
+            told.append((self.name, signal.Signals(number).name))
+
+    monkeypatch.setattr(os, "kill", lambda pid, number: told.append((pid, number.name)))
+    with Workers(tmp_path, "", "").prepared() as job:
+        job.workers = [Worker(0), Worker(1)]
+        for number in (signal.SIGHUP, signal.SIGTSTP, signal.SIGHUP):
+            signal.raise_signal(number)
+    stopped = [(0, "SIGSTOP"), (1, "SIGSTOP"), (os.getpid(), "SIGSTOP"), (0, "SIGCONT"), (1, "SIGCONT")]
+    assert told == [(0, "SIGHUP"), *stopped, (0, "SIGHUP")] and not job._impatient

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 INTERRUPTED = 130
+HANGUP = getattr(signal, "SIGHUP", None)
+"""A terminal that is closed, or a connection that is lost; a shell may say so twice."""
+STOPPING = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None)
+"""What asks a training to save and to stop."""
 
 
 def leave(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
@@ -23,6 +27,18 @@ def leave_on_interrupt() -> None:
     """Have Ctrl-C end the program at once, unless whoever started it wants it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave)
+
+
+@contextmanager
+def heard(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have a function hear of what asks to stop, but for a hangup that ``nohup`` wants ignored."""
+    wanted = [n for n in STOPPING if n != HANGUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, hear) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

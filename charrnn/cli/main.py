@@ -108,6 +108,8 @@ def main() -> None:
 
 def _prepare_streams() -> None:
     """Make results UTF-8 in pipes and files, and never an error for a letter that a terminal lacks."""
+    if sys.stdin is None:  # its number shall be no pipe of ours
+        os.open(os.devnull, os.O_RDONLY)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     else:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from charrnn.cli.console import notice
-from charrnn.cli.interrupts import INTERRUPTED
+from charrnn.cli.interrupts import HANGUP, INTERRUPTED, heard
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.rendering.text import visible
-from charrnn.training.ranks import STORE, Rank, own_rank
+from charrnn.training.ranks import STORE, Rank, is_one_of_several, own_rank
 
 MAX_RESTARTS = 3
 GRACE_SECONDS = 10.0
@@ -91,7 +91,7 @@ class _Job:
     folder: Path
     workers: list[subprocess.Popen] = field(default_factory=list)
     ended_by_us: set[int] = field(default_factory=set)
-    signals: int = 0
+    signals: list[int] = field(default_factory=list)
     pipe: int | None = None
 
     @contextmanager
@@ -102,8 +102,9 @@ class _Job:
                 self.pipe, kept = os.pipe()
                 stack.callback(os.close, self.pipe)
                 stack.callback(os.close, kept)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                stack.callback(signal.signal, number, signal.signal(number, self._pass_on))
+            stack.enter_context(heard(self._pass_on))
+            if POSIX and signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+                stack.callback(signal.signal, signal.SIGTSTP, signal.signal(signal.SIGTSTP, self._pause))
             stack.callback(self._end, range(self.number))
             yield self
 
@@ -142,11 +143,10 @@ class _Job:
 
     def _wait(self) -> list[int]:
         deadline = math.inf
-        while any(worker.poll() is None for worker in self.workers):
-            codes = [worker.returncode for worker in self.workers]
-            if codes[0] in TOLD and codes[0] != 0:
-                deadline = 0.0  # all has been said and saved
-            elif deadline == math.inf and any(codes):
+        while None in (codes := [worker.poll() for worker in self.workers]):
+            if self._impatient or (codes[0] in TOLD and codes[0] != 0):
+                deadline = 0.0  # all has been said and saved, or shall not be
+            elif deadline == math.inf and (codes[0] is not None or any(codes)):
                 deadline = time.monotonic() + GRACE_SECONDS
             if time.monotonic() > deadline:
                 self._end(range(self.number))
@@ -162,10 +162,26 @@ class _Job:
 
     def _pass_on(self, number: int, _: Any) -> None:
         """The first process alone hears of a signal; the others learn from it that all shall stop."""
-        self.signals += 1
-        if self.workers and POSIX:
+        self.signals.append(number)
+        if POSIX and not self._impatient:
+            self._tell(self.workers[:1], number)
+
+    @property
+    def _impatient(self) -> bool:
+        """Whether all shall end at once: the first process may wait for one that does nothing any more."""
+        return any(self.signals.count(number) > 1 for number in self.signals if number != HANGUP)
+
+    def _pause(self, *_: Any) -> None:
+        """Ctrl-Z: stop and go on together with the processes, which do not belong to the terminal."""
+        self._tell(self.workers, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._tell(self.workers, signal.SIGCONT)
+
+    @staticmethod
+    def _tell(workers: list[subprocess.Popen], number: int) -> None:
+        for worker in workers:
             with suppress(ProcessLookupError):
-                self.workers[0].send_signal(number)
+                worker.send_signal(number)
 
     def interrupted(self, code: int) -> int:
         """Return the exit code after a signal; the first process may have had no time for words."""
@@ -205,7 +221,7 @@ def ended_at_once() -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        if own_rank() is None or not isinstance(end.code, int | None):
+        if not is_one_of_several() or not isinstance(end.code, int | None):
             raise
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli.console import print_json, report_error, share_done, stderr_console, write_out
+from charrnn.cli.interrupts import HANGUP, STOPPING, heard
 from charrnn.cli.options import DeviceOption, JsonOption, PrecisionOption, whole
 from charrnn.cli.processes import LOST, end_with_launcher, run_in_processes, wants_processes
 from charrnn.errors import CharrnnError, ConfigError
@@ -206,7 +207,7 @@ def _join(
     end_with_launcher()
     with _one_voice(place), joined(place, where["device"]) as crew:
         if not crew.first:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 signal.signal(number, signal.SIG_IGN)
         trainer = start_together(crew, lambda folder: begin(folder, team=crew), **where)
         interrupted = _finish(trainer, quiet or not crew.first, as_json)
@@ -285,7 +286,7 @@ def _show_plan(trainer: Trainer, as_json: bool) -> None:
 
 @contextmanager
 def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) stops after the step in progress and saves; the second one at once."""
+    """The first Ctrl-C (or SIGTERM, SIGHUP) stops after a step and saves; the second one at once."""
 
     if not trainer.team.first:
         yield
@@ -293,11 +294,8 @@ def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
 
     def handle(number: int, _: Any) -> None:
         trainer.request_stop("interrupted")
-        signal.signal(number, signal.default_int_handler)
+        if number != HANGUP:
+            signal.signal(number, signal.default_int_handler)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with heard(handle):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -112,7 +113,8 @@ class Crew(Team):
 
     def __init__(self, place: Rank, memory: dist.Store) -> None:
         self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
-        self.memory = memory
+        self.memory, self._store = memory, place.store
+        self._remembered: dict[str, str] = {}
         self._seconds = 0.0
         self._flat: Tensor | None = None
 
@@ -269,6 +271,7 @@ class Crew(Team):
 
     def remember(self, key: str, value: str) -> None:
         """Keep a word for the next attempt at the same job, should this one be killed."""
+        self._remembered[key] = value
         with _connected():
             self.memory.set(f"charrnn/{key}", value)
 
@@ -279,8 +282,9 @@ class Crew(Team):
             return self.memory.get(f"charrnn/{key}").decode() if known else None
 
     def has_saved(self) -> None:
-        if self.first:
-            self.remember("saved", "yes")
+        if self.first and (self._store is None or Path(self._store).parent.is_dir()):
+            for key, value in {**self._remembered, "saved": "yes"}.items():  # were the file removed meanwhile
+                self.remember(key, value)
 
 
 @contextmanager

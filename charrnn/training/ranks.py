@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from charrnn.errors import ConfigError
+
 STORE = "CHARRNN_STORE"
 """A file through which processes of one machine find each other, set by ``charrnn train --processes``."""
+
+UNSET = "torchrun sets it; to train with one process, unset it"
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,28 @@ class Rank:
         return {name: str(value) for name, value in named.items()}
 
 
+def is_one_of_several() -> bool:
+    """Return whether the environment gives this process a place among others."""
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys() and bool({STORE, "MASTER_ADDR"} & os.environ.keys())
+
+
 def own_rank() -> Rank | None:
-    """Return the place of this process; None if it was started alone."""
-    given = os.environ
-    if not {"RANK", "WORLD_SIZE"} <= given.keys() or not {STORE, "MASTER_ADDR"} & given.keys():
+    """Return the place of this process; None if it was started alone.
+
+    Raises:
+        ConfigError: What the environment says is no place.
+    """
+    if not is_one_of_several():
         return None
-    rank = int(given["RANK"])
-    attempt = int(given.get("TORCHELASTIC_RESTART_COUNT", 0))
-    return Rank(rank, int(given["WORLD_SIZE"]), int(given.get("LOCAL_RANK", rank)), attempt, given.get(STORE))
+    rank, size = _whole("RANK"), _whole("WORLD_SIZE")
+    if rank >= size:
+        raise ConfigError(f"`RANK` is `{rank}`, but must be below `WORLD_SIZE`, which is `{size}`", UNSET)
+    attempt = _whole("TORCHELASTIC_RESTART_COUNT", 0)
+    return Rank(rank, size, _whole("LOCAL_RANK", rank), attempt, os.environ.get(STORE))
+
+
+def _whole(name: str, default: int = 0) -> int:
+    given = os.environ.get(name, str(default))
+    if not (given.isdecimal() and len(given) < 10):
+        raise ConfigError(f"`{name}` in the environment is `{given}`, but must be a whole number", UNSET)
+    return int(given)
