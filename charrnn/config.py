@@ -98,7 +98,8 @@ def setting(default: Any, *, allowed: Range | Registry | Iterable[str] | None = 
 
 MAX_PROBLEMS = 20
 """Problems of one set of settings that are told at once."""
-MAX_TOML_BYTES = 1 << 18
+MAX_TOML_BYTES = 1 << 14
+"""Of a file of settings: the time to read keys with many dots grows with the square of their length."""
 DOCUMENTS = ("files", "lines", "blank")
 """The words that say what a document is; all else is a pattern."""
 POSITIVE = Range(0, above=True)
@@ -324,7 +325,7 @@ def parse(name: str, value: Any, declared: tuple[Any, Any]) -> Any:
         kind = typing.get_args(kind)[0]
     value = _convert(name, value, kind)
     if isinstance(allowed, Range) and value not in allowed:
-        raise ConfigError(f"`{name}` is `{value}`, but must be {allowed}")
+        raise ConfigError(f"`{name}` is `{_shown(value)}`, but must be {allowed}")
     if isinstance(allowed, Registry):
         allowed.check(value)
     elif isinstance(allowed, tuple) and value not in allowed:
@@ -348,8 +349,15 @@ def _convert(name: str, value: Any, kind: type) -> Any:
             raise ValueError
         return kind(value)
     except (ValueError, OverflowError):
-        shown = reprlib.repr(value) if isinstance(value, list | dict) else value
-        raise ConfigError(f"`{name}` is `{shown}`, but must be {words}") from None
+        raise ConfigError(f"`{name}` is `{_shown(value)}`, but must be {words}") from None
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message repeats it; Python writes out no number of thousands of digits."""
+    try:
+        return reprlib.repr(value) if isinstance(value, list | dict) else str(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def raise_together(problems: list[ConfigError]) -> None:

@@ -18,7 +18,7 @@ from charrnn.text.corpus import Corpus, load_corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits
 from charrnn.text.vocabulary import Vocabulary
-from charrnn.untrusted import check_safetensors, parse_json
+from charrnn.untrusted import check_safetensors, parse_json, utf8_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -297,7 +297,7 @@ def _read(
 
     check_safetensors(path)
     try:
-        with safe_open(path, framework=framework, device="cpu") as file:
+        with utf8_name(path) as name, safe_open(name, framework=framework, device="cpu") as file:
             header = parse_json((file.metadata() or {})["charrnn"])
             tensors = take(file)
     except (SafetensorError, OSError) as error:

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -74,14 +75,20 @@ def read_whole(path: Path, max_bytes: int) -> bytes:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is larger than ``max_bytes``.
+        ValueError: It is larger than ``max_bytes``, or a pipe, which might be waited for without end.
     """
+    _check_pipe(path)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         data = b"" if size > max_bytes else file.read(max_bytes + 1)  # a device has no size, a file may grow
     if max(size, len(data)) > max_bytes:
         raise ValueError(f"larger than {max_bytes:,} bytes")
     return data
+
+
+def _check_pipe(path: Path) -> None:
+    if stat.S_ISFIFO(path.stat().st_mode):
+        raise ValueError("it is a pipe")
 
 
 def check_safetensors(path: Path) -> None:
@@ -96,6 +103,22 @@ def check_safetensors(path: Path) -> None:
         return
     if MAX_JSON_BYTES < size < found.st_size:
         raise CheckpointError(f"`{path}` has a header of {size:,} bytes, more than a run of charrnn has")
+
+
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """Yield a name of a file in UTF-8, which safetensors asks for: its own, or that of an open descriptor.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
 
 
 def _deeper_than(limit: int, value: Any) -> bool:
@@ -123,6 +146,7 @@ def map_array(path: Path) -> np.ndarray:
     """
     import numpy as np
 
+    _check_pipe(path)
     with path.open("rb") as file:
         descr, shape = _npy_header(file)
         begin, end = file.tell(), file.seek(0, 2)

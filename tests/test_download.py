@@ -7,6 +7,7 @@ import io
 import socket
 import struct
 import zipfile
+from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -22,6 +23,8 @@ from charrnn.text.download import download, fetch, recorded_sha256
 CONTENT = bytes(range(256)) * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 WRONG = "0" * 64
+ENDLESS = 100_000_000
+"""Bytes with a redirect, more than a connection holds."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -30,7 +33,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.requests.append((self.path, self.headers.get("Range")))
-        if self.path in server.redirects:
+        if self.path == "/endless":
+            self.send_response(302)
+            self.send_header("Location", server.url)
+            self.end_headers()
+            with suppress(OSError):
+                while server.sent < ENDLESS:
+                    server.sent += self.wfile.write(bytes(1 << 16))
+        elif self.path in server.redirects:
             self.answer(302, {"Location": server.redirects[self.path]}, b"moved")
         elif self.path != "/text":
             self.answer(404, {}, b"nothing here")
@@ -75,6 +85,7 @@ class Server(HTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.requests, self.redirects, self.cuts = CONTENT, [], {}, []
+        self.sent = 0
         self.ranges, self.lengths, self.reset, self.range_shift = True, True, False, 0
         self.url = f"http://127.0.0.1:{self.server_port}/text"
 
@@ -262,6 +273,11 @@ def test_redirects_are_followed_over_http_only(server, target, tmp_path):
         with pytest.raises(CorpusError, match=message):
             fetch(base + path, target.with_name("other.txt"))
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_comes_with_a_redirect_is_not_read(server, target):
+    assert fetch(server.url.removesuffix("/text") + "/endless", target) == DIGEST
+    assert 0 < server.sent < ENDLESS
 
 
 @pytest.mark.parametrize("scheme", ["file:///etc/hostname", "ftp://127.0.0.1/text", "data:,text", "text"])

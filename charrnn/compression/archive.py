@@ -26,7 +26,7 @@ from charrnn.compression.symbols import Alphabet
 from charrnn.compression.view import View, wanted_views
 from charrnn.config import Config
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, RunError, TextError
-from charrnn.files import replacing
+from charrnn.files import exists, replacing
 from charrnn.runs import find_checkpoint, load_arrays, location_of
 from charrnn.text.reading import check_encoding
 from charrnn.text.vocabulary import Vocabulary
@@ -273,6 +273,8 @@ def _part_done(progress: Progress, begin: float, share: float, done: float) -> N
 
 
 def _check_two(source: Path, target: Path) -> None:
+    if exists(source) and not source.is_file() and not source.is_dir():  # a folder is told when it is opened
+        raise TextError(f"`{source}` is no file", "it is read more than once: write it to a file first")
     try:
         same = os.path.samefile(source, target)
     except OSError:

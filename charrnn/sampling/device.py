@@ -171,7 +171,7 @@ def _thinned(p: Tensor, config: SamplingConfig) -> Tensor:
     if config.top_k or config.top_p < 1:
         ranked, order = p.sort(dim=1, descending=True, stable=True)
         if config.top_k:
-            ranked[:, config.top_k :].zero_()
+            ranked[:, min(config.top_k, p.shape[1]) :].zero_()
         if config.top_p < 1:
             before = ranked.cumsum(1) - ranked
             ranked = ranked.masked_fill(before >= config.top_p * ranked.sum(1, keepdim=True), 0.0)

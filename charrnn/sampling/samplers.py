@@ -166,7 +166,8 @@ class NativeSampler:
         self._kept: list[np.ndarray] = []
         self._free = np.empty(0, np.uint8)
         config = draw.config
-        numbers = (config.temperature, config.top_p, config.min_p, config.top_k)
+        top_k = min(config.top_k, weights.vocab_size)  # whatever was asked for, no more than an int holds
+        numbers = (config.temperature, config.top_p, config.min_p, top_k)
         self._choice = _Choice(*numbers, draw.boundary, draw.escape)
         code, self._gates = CELLS[weights.cell]
         size, layers = weights.hidden_size, len(weights.layers)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from charrnn.errors import ConfigError
+
 PART = "part-"
 """How the names of unfinished entries begin."""
 
@@ -19,11 +21,19 @@ def cache_dir() -> Path:
 
     The first of: ``$CHARRNN_CACHE``; ``%LOCALAPPDATA%\\charrnn`` on Windows; ``$XDG_CACHE_HOME/charrnn``;
     ``~/.cache/charrnn``. Empty variables count as unset.
+
+    Raises:
+        ConfigError: There is no home to look in.
     """
-    if chosen := os.environ.get("CHARRNN_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "charrnn"
+    try:
+        if chosen := os.environ.get("CHARRNN_CACHE"):
+            return Path(chosen).expanduser()
+        base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "charrnn"
+    except RuntimeError as error:  # Python's word for a user without a home
+        raise ConfigError(
+            f"cannot tell where the cache is: {error}", "set CHARRNN_CACHE to a folder"
+        ) from None
 
 
 @contextmanager

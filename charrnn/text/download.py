@@ -186,13 +186,10 @@ class _RangeRefused(Exception):
 
 class _SafeRedirects(request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        try:
-            _check_scheme(newurl)
-            if req.type == "https" and urlsplit(newurl).scheme != "https":
-                raise CorpusError(f"`{req.full_url}` leads away from https, to `{newurl}`", _CHANGED_HINT)
-        except CorpusError:
-            fp.close()
-            raise
+        fp.close()  # what comes with a redirect, which may have no end, would be read whole
+        _check_scheme(newurl)
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            raise CorpusError(f"`{req.full_url}` leads away from https, to `{newurl}`", _CHANGED_HINT)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -212,10 +209,10 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     try:
         return opener.open(request.Request(url, headers=common | headers), timeout=TIMEOUT_SECONDS)
     except HTTPError as error:
-        with error:
-            if error.code == 416 and "Range" in headers:
-                raise _RangeRefused(_content_range(error.headers)[1]) from error
-            reason = " ".join(str(error.reason).split())
+        error.close()
+        if error.code == 416 and "Range" in headers:
+            raise _RangeRefused(_content_range(error.headers)[1]) from error
+        reason = " ".join(str(error.reason).split())
         raise CorpusError(f"`{url}` answered {error.code} {reason}", _CHANGED_HINT) from error
     # ValueError: a redirect to an address that cannot be parsed.
     except (URLError, OSError, http.client.HTTPException, ValueError) as error:

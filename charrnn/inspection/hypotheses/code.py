@@ -6,6 +6,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -27,7 +28,6 @@ _LEADING_RUN = re.compile(r"^[ \t]+", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 _DIRECTIVE = re.compile(r"^[ \t]*(#)", re.MULTILINE)
 _C_CONDITION = re.compile(r"(?<![A-Za-z0-9_])(if|while|for)\s*(?=\()")
-_DIRECTIVE_HEAD = re.compile(r"#[ \t]*\Z")
 _PYTHON_CONDITION = re.compile(r"^[ \t]*(?:if|elif|while)\b", re.MULTILINE)
 _PYTHON_LINE = re.compile(r"^([ \t]*)(?:((?:async[ \t]+)?def|class)(?=[ \t])|(?=[^\s#]))", re.MULTILINE)
 
@@ -67,8 +67,8 @@ def _indent_level(text: str, profile: TextProfile) -> Floats:
 
 @lru_cache(maxsize=4096)
 def _levels(run: str, unit: int) -> tuple[int, ...]:
-    ends = range(1, len(run) + 1)
-    return tuple(run.count("\t", 0, end) + run.count(" ", 0, end) // unit for end in ends)
+    tabs = accumulate(char == "\t" for char in run)
+    return tuple(tab + (end - tab) // unit for end, tab in enumerate(tabs, 1))
 
 
 def _in_leading_space(text: str, profile: TextProfile) -> Floats:
@@ -117,8 +117,10 @@ def _c_condition(text: str) -> Bools:
 
 
 def _is_c_keyword(text: str, code: Bools, position: int) -> bool:
-    line = text.rfind("\n", 0, position) + 1
-    return bool(code[position]) and not _DIRECTIVE_HEAD.search(text, line, position)
+    before = position
+    while before and text[before - 1] in " \t":
+        before -= 1
+    return bool(code[position]) and text[before - 1 : before] != "#"
 
 
 def until_closed(

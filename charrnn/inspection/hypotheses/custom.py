@@ -27,6 +27,7 @@ _REGEX_SECONDS = 30
 _REGEX_SPEC = re.compile(r"(\w+)=/(.*)/([a-z]*)", re.DOTALL)
 _FLAGS = {"i": re.IGNORECASE, "s": re.DOTALL}
 _COMBINING = (ast.Name, ast.Load, ast.UnaryOp, ast.Invert, ast.BinOp, ast.BitAnd, ast.BitOr)
+_MAX_NODES = 200  # some fifty names: what walks through them calls itself
 
 
 def resolve(spec: str) -> Hypothesis:
@@ -118,12 +119,13 @@ def _combined(spec: str) -> Hypothesis:
         tree = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         tree = None
-    if tree is None or not all(isinstance(node, _COMBINING) for node in ast.walk(tree)):
+    nodes = [] if tree is None else list(ast.walk(tree))
+    if not 0 < len(nodes) <= _MAX_NODES or not all(isinstance(node, _COMBINING) for node in nodes):
         raise InspectionError(
             f"`{spec}` is no combination of hypotheses",
             "join names with & (and), | (or), ~ (not) and parentheses: 'in_string & ~in_docstring'",
         )
-    parts = [get(node.id) for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    parts = [get(node.id) for node in nodes if isinstance(node, ast.Name)]
 
     def label(text: str, profile: TextProfile) -> Floats:
         return _evaluated(tree, text, profile).astype(np.float32)

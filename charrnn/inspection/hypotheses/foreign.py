@@ -55,7 +55,7 @@ def load_labels(path: str) -> Floats:
     except FileNotFoundError:
         raise InspectionError(f"there is no file `{path}`", "numpy.save writes one") from None
     except (OSError, ValueError) as error:
-        if is_zipfile(path):
+        if Path(path).is_file() and is_zipfile(path):
             raise InspectionError(f"`{path}` holds several arrays", "numpy.save writes one alone") from None
         raise InspectionError(f"cannot read `{path}`: {error}", "numpy.save writes such a file") from None
     return checked_labels(values, path, None)

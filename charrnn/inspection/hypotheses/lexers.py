@@ -37,7 +37,6 @@ _C_TOKEN = re.compile(
     r"|(?P<string>" + _ONE_LINE.format(q='"') + r")|(?P<char>" + _ONE_LINE.format(q="'") + ")",
     re.DOTALL,
 )
-_DOCSTRING_START = re.compile(r"[ \t]*[rRuU]?\Z")
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,10 @@ def _before_closer(token: re.Match[str], quotes: int) -> int:
 
 def starts_statement(text: str, position: int) -> bool:
     """Return whether only blanks and a prefix (r, u) stand before a string on its line, not continued."""
-    line = text.rfind("\n", 0, position) + 1
-    return bool(_DOCSTRING_START.match(text[line:position])) and not continues(text, line)
+    line = position - (position > 0 and text[position - 1] in "rRuU")
+    while line and text[line - 1] in " \t":
+        line -= 1
+    return text[line - 1 : line] in ("", "\n") and not continues(text, line)
 
 
 def continues(text: str, line: int) -> bool:

@@ -22,7 +22,8 @@ from charrnn.inspection.hypotheses.code import KEYWORDS, begins_line, in_preproc
 from charrnn.inspection.hypotheses.lexers import lex
 
 _BRACKET_OR_COMMA = re.compile(r"[()\[\]{},]")
-_CALLED = re.compile(r"([A-Za-z_]\w*)\(")
+# Looked for where a word begins, so that a word as long as a book is read once.
+_CALLED = re.compile(r"(?<!\w)(?:(?![A-Za-z_])\w)*+([A-Za-z_]\w*+)\(")
 # The character after = tells that it is no ==, and is the first of what is assigned.
 _ASSIGNED = re.compile(r"(?<![=!<>:])=(?=[^=])")
 _RETURN = re.compile(r"\breturn\b")
@@ -31,7 +32,8 @@ _CONVERSION = re.compile(r"%(?:%|([-+ #0]*[0-9*]*(?:\.[0-9*]*)?[hlLzjtq]*[A-Za-z
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)\b", re.MULTILINE)
 _PYTHON_PARAMETERS = re.compile(r"\bdef[ \t]+\w+[ \t]*(?=\()")
 _INCLUDED = re.compile(r"^[ \t]*(#)[ \t]*include[ \t]*([<\"][^>\"\n]*)", re.MULTILINE)
-_STRUCT = re.compile(r"\b(?:struct|union|enum)\b[^;(){}=,]*(?=\{)")
+# Up to whatever follows: one that had to find its brace would look again from every word.
+_STRUCT = re.compile(r"\b(?:struct|union|enum)\b[^;(){}=,]*+")
 _PAREN_ENDS_LINE = re.compile(r"\)(?=[ \t]*[:{]?[ \t]*\r?(?:\n|\Z))")
 
 
@@ -206,7 +208,8 @@ def _in_include_path(text: str, profile: TextProfile) -> Floats:
 
 def _in_struct(text: str, profile: TextProfile) -> Floats:
     code = lex(text, "c").code
-    openers = {match.end() for match in _STRUCT.finditer(text) if code[match.start()] and code[match.end()]}
+    heads = (match.span() for match in _STRUCT.finditer(text))
+    openers = {end for begin, end in heads if text[end : end + 1] == "{" and code[begin] and code[end]}
     return _bracketed(text, lexers.code_depth(text, code, "{", "}"), openers)
 
 
