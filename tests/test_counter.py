@@ -135,6 +135,8 @@ def test_nothing_is_drawn_where_nothing_is_counted():
     assert counter_curve(*networks, TABLE, PIECES, 0, COLUMN, Neuron(1, "c", 0)) is None
     flat = [replace(piece, labels=np.minimum(piece.labels, 1)) for piece in PIECES]
     assert counter_curve(*networks, TABLE, flat, 1, DEPTH, Neuron(1, "c", 0)) is None
+    far = [replace(piece, labels=piece.labels + counter.MAX_VALUES) for piece in PIECES]
+    assert counter_curve(*networks, TABLE, far, 1, COLUMN, Neuron(1, "c", 0)) is None
 
 
 def test_a_text_without_newlines_has_no_chance_of_one():

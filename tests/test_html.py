@@ -32,7 +32,7 @@ from charrnn.rendering.html.pack import json_text, pack, packed
 from charrnn.rendering.paint import value_style
 from charrnn.text.vocabulary import BOUNDARY, Vocabulary
 
-ATTACK = "</script><img src=x onerror=alert(1)><!--{{style}}\u2028\u2029\ud800\x00\x1b\t'\"&amp;"
+ATTACK = "</script><img src=x onerror=alert(1)><!--{{style}}\u2028\u2029\ud800\x00\x1b\t'\"&amp;\ufffe"
 PLAIN = 'He said (twice) "no" and went 12 miles.\nThen 😀 came e\u0301t 界 (again).\n\n'
 PROFILE = TextProfile("prose", 60, 1)
 HYPOTHESES = [get(name) for name in ("in_quote", "column", "is_space")]
@@ -492,7 +492,7 @@ def shown_text(browser):
 def test_hostile_text_is_shown_and_does_nothing(at):
     browser = at("at=0")
     text = shown_text(browser)
-    assert "</script><img src=x onerror=alert(1)><!--{{style}}\\u2028\\u2029\\ud800␀␛→'\"&amp;" in text
+    assert "</script><img src=x onerror=alert(1)><!--{{style}}\\u2028\\u2029\\ud800␀␛→'\"&amp;\\ufffe" in text
     assert "miles.⏎Then 😀 came e\u0301t 界 (again).⏎⏎" in text
     assert browser.js("document.images.length") == 0
     assert browser.text("#run") == "runs/<b>{{data}}"

@@ -187,14 +187,15 @@ def _some(pieces: Sequence[Piece]) -> Sequence[Piece]:
 
 
 def _top(pieces: Sequence[Piece], column: int) -> int:
-    """Return the largest value that is shown."""
+    """Return the largest value that is shown; 0 where fewer than 3 up to it occur, as in one very long line."""
     labels = np.concatenate([piece.labels[piece.skip :, column] for piece in pieces])
     labels = labels[~np.isnan(labels)]
     if not len(labels):
         return 0
     # where most characters have the value 0, the percentile is one of the others
     above = labels[labels > 0] if np.percentile(labels, PERCENTILE) < MIN_VALUES else labels
-    return min(MAX_VALUES, int(np.percentile(above, PERCENTILE))) if len(above) else 0
+    top = min(MAX_VALUES, int(np.percentile(above, PERCENTILE))) if len(above) else 0
+    return top if len(np.unique(np.rint(labels[labels <= top]))) >= MIN_VALUES else 0
 
 
 def _newline_id(table: np.ndarray, pieces: Sequence[Piece]) -> int | None:

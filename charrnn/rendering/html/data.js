@@ -87,6 +87,7 @@ const percent = (share) => `${share < 0.1 ? (share * 100).toFixed(1) : Math.roun
 const codeAt = (i) => DATA.symbols[TEXT[i]];
 const isHidden = (code) =>
   (code >= 0x80 && code < 0xa0) || code === 0x61c || code === 0x200e || code === 0x200f || code === 0xfeff ||
+  code === 0xfffe || code === 0xffff ||
   (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || (code >= 0xd800 && code <= 0xdfff);
 const hex = (code, digits) => code.toString(16).padStart(digits, "0");
 
