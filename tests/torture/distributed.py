@@ -269,5 +269,5 @@ wait $!
 
 def has_namespaces() -> bool:
     tools = all(shutil.which(tool) for tool in ("unshare", "nsenter", "ip", "bash"))
-    probe = ["unshare", "--user", "--map-root-user", "--net", "ip", "link", "add", "a", "type", "veth"]
-    return tools and subprocess.run([*probe, "peer", "name", "b"], capture_output=True).returncode == 0
+    probe = ["unshare", "--user", "--map-root-user", "--net", "ip", "link", "add", "near", "type", "veth"]
+    return tools and subprocess.run([*probe, "peer", "name", "far"], capture_output=True).returncode == 0
