@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 # Small networks gain nothing from threads, and threads that wait for one another slow a busy machine down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is started in the background ignores Ctrl-C, and would hand that down to the programs that are tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, and nothing kept between runs; fixtures that only name a folder may be shared.
 settings.register_profile(

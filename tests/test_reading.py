@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def content(path):
 
 
 def decoded(path, encoding="utf-8", newlines="keep"):
-    return "".join(decode(read_bytes(Source(path.name, path)), encoding, newlines, path.name))
+    with closing(read_bytes(Source(path.name, path))) as pieces:
+        return "".join(decode(pieces, encoding, newlines, path.name))
 
 
 def folder_of(tmp_path, files):
