@@ -11,7 +11,7 @@ import torch
 
 from charrnn.errors import TextError
 from charrnn.model.network import Network
-from charrnn.model.scoring import WINDOW, TextView
+from charrnn.model.scoring import WINDOW, TextView, logits_at_once
 from charrnn.text.corpus import Corpus
 from charrnn.text.vocabulary import BOUNDARY, ESCAPE, Vocabulary
 
@@ -63,8 +63,9 @@ def surprisal(network: Network, vocabulary: Vocabulary, corpus: Corpus, part: tu
     extra = corpus.extra_nats(vocabulary)
     state = network.initial_state(1)
     bits, expected = [], []
-    for begin in range(0, len(view) - 1, WINDOW):
-        places = view.read(begin, min(WINDOW, len(view) - 1 - begin) + 1)
+    window = min(WINDOW, logits_at_once(network))
+    for begin in range(0, len(view) - 1, window):
+        places = view.read(begin, min(window, len(view) - 1 - begin) + 1)
         ids = torch.from_numpy(view.table[places])[None].to(network.readout.weight.device)
         with torch.inference_mode():
             logits, state = network(ids[:, :-1], state)

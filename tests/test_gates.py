@@ -344,6 +344,10 @@ def test_colour_shows_what_blocks_show_and_which_side_it_is():
     assert "\x1b[31m⠁" in dots[0] and "\x1b[34m⢀" in dots[-1] and "\x1b[2m╲" in dots[1]
 
 
+def test_a_terminal_too_narrow_for_anything_is_written_to():
+    assert any("L1" in line for line in drawn(5))
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 98, 120])
 def test_no_line_is_wider_than_the_terminal(width):
     assert all(cell_len(line) <= width for line in drawn(width))

@@ -19,6 +19,9 @@ from charrnn.inspection import store
 from charrnn.inspection.hypotheses import code, get, lexers, syntax
 from charrnn.inspection.hypotheses.base import TextProfile
 from charrnn.inspection.hypotheses.custom import resolve
+from charrnn.model import scoring
+from charrnn.model.scoring import TextView, total_nats
+from charrnn.surprisal import surprisal
 from charrnn.text.cache_dir import cache_dir
 from charrnn.untrusted import map_array
 
@@ -155,3 +158,22 @@ def test_a_user_without_a_home_is_told_so(monkeypatch):
     with pytest.raises(ConfigError, match="cannot tell where the cache is") as caught:
         cache_dir()
     assert "CHARRNN_CACHE" in caught.value.hint
+
+
+# -- as many symbols as there are characters ------------------------------------------------------
+
+
+def test_a_few_distributions_are_held_together_however_many_symbols_there_are(place, monkeypatch):
+    loaded = charrnn.load(str(place[1]), device="cpu")
+    corpus, part = loaded.text_to_score([str(place[0] / "words.txt")])
+    part = (part[0], part[0] + 600)
+    view = TextView(corpus.places, corpus.id_table(loaded.vocabulary), *part)
+    everything = (loaded.network, loaded.vocabulary, corpus, part)
+    whole, told = total_nats(loaded.network, view, np.zeros(99)), surprisal(*everything)
+    sizes = []
+    hook = loaded.network.readout.register_forward_hook(lambda *given: sizes.append(given[2].numel()))
+    monkeypatch.setattr(scoring, "MOST_LOGITS", 7 * len(loaded.vocabulary))
+    assert total_nats(loaded.network, view, np.zeros(99)) == pytest.approx(whole, rel=1e-6)
+    np.testing.assert_allclose(surprisal(*everything).bits, told.bits, rtol=1e-5)
+    hook.remove()
+    assert len(sizes) > 100 and max(sizes) <= scoring.MOST_LOGITS

@@ -187,7 +187,7 @@ def _some(pieces: Sequence[Piece]) -> Sequence[Piece]:
 
 
 def _top(pieces: Sequence[Piece], column: int) -> int:
-    """Return the largest value that is shown; 0 where fewer than 3 up to it occur, as in one very long line."""
+    """Return the largest value that is shown; 0 where fewer than 3 occur, as in one long line."""
     labels = np.concatenate([piece.labels[piece.skip :, column] for piece in pieces])
     labels = labels[~np.isnan(labels)]
     if not len(labels):

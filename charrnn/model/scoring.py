@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from charrnn.devices import arithmetic, to_device
@@ -17,6 +18,8 @@ STREAM_SYMBOLS = 10_000
 MAX_STREAMS = 64
 WARM_UP = 1_000
 WINDOW = 250
+MOST_LOGITS = 1 << 26
+"""Logits that are held together: what is scored is scored in parts where symbols are tens of thousands."""
 DEVICE_WINDOWS = 16
 """Windows whose ids come and costs go together on another device than the CPU: nothing waits in between."""
 
@@ -143,9 +146,20 @@ def _costs(network: Network, ids: np.ndarray, state: NetworkState) -> tuple[np.n
             window = slice(begin, min(begin + WINDOW, ids.shape[1] - 1))
             hidden, state = network.hidden(tensor[:, window], state, **begun_inside(network, ids[:, window]))
             wanted = tensor[:, 1:][:, window].t().flatten()
-            nats = cross_entropy(network.readout(hidden).flatten(0, 1), wanted, reduction="none")
-            parts.append(nats.view(-1, len(ids)))
+            parts.append(_nats(network, hidden.flatten(0, 1), wanted).view(-1, len(ids)))
     return torch.cat(parts).cpu().double().t().numpy(), state
+
+
+def _nats(network: Network, hidden: Tensor, wanted: Tensor) -> Tensor:
+    """Return -ln p of ids, (N,), after hidden states, (N, H)."""
+    rows = logits_at_once(network)
+    parts = zip(hidden.split(rows), wanted.split(rows), strict=True)
+    return torch.cat([cross_entropy(network.readout(h), ids, reduction="none") for h, ids in parts])
+
+
+def logits_at_once(network: Network) -> int:
+    """Return how many distributions over all symbols may be held together, at least 1."""
+    return max(1, MOST_LOGITS // network.readout.weight.shape[0])
 
 
 def begun_inside(network: Network, ids: np.ndarray) -> dict[str, bool]:

@@ -187,7 +187,7 @@ def timescale_table(timescales: Sequence[Timescale], untrained: Sequence[Timesca
 def histogram(timescale: Timescale, untrained: Timescale, width: int) -> Group:
     """Return how many neurons have which timescale, on a logarithmic axis, and the same before training."""
     last = _last_decade((timescale, untrained))
-    per_decade = min(MAX_BINS, (width - 16) // (last - FIRST_DECADE))
+    per_decade = max(1, min(MAX_BINS, (width - 16) // (last - FIRST_DECADE)))
     edges = np.linspace(FIRST_DECADE, last, (last - FIRST_DECADE) * per_decade + 1)
     counts, before = (
         np.histogram(np.clip(np.log10(t.tau), FIRST_DECADE, last), edges)[0] for t in (timescale, untrained)
