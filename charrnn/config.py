@@ -102,8 +102,9 @@ MAX_TOML_BYTES = 1 << 14
 """Of a file of settings: the time to read keys with many dots grows with the square of their length."""
 DOCUMENTS = ("files", "lines", "blank")
 """The words that say what a document is; all else is a pattern."""
-POSITIVE = Range(0, above=True)
+POSITIVE = Range(0, 1e30, above=True)  # far below what single precision holds
 FRACTION = Range(0, 1, below=True)
+NOT_NEGATIVE = Range(0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class ModelConfig:
 
     forget_bias: float = setting(1.0, allowed=Range(-100, 100))
     """First value of the forget-gate bias of LSTM and minLSTM."""
-    spectral_radius: float = setting(0.8, allowed=Range(0))
+    spectral_radius: float = setting(0.8, allowed=NOT_NEGATIVE)
     """Largest absolute eigenvalue of an echo state network's recurrent weights."""
     fan_in: int = setting(10, allowed=Range(1, 65536))
     """Recurrent connections into each neuron of an echo state network."""
@@ -215,15 +216,15 @@ class TrainingConfig:
     warmup_fraction: float = setting(0.02, allowed=FRACTION)
     """Share of the budget over which the learning rate rises from zero (Goyal et al. 2017); none of it with
     ``onecycle``, which has a rise of its own."""
-    weight_decay: float | None = setting(None, allowed=Range(0))
+    weight_decay: float | None = setting(None, allowed=NOT_NEGATIVE)
     """Decoupled weight decay of matrices, not of biases (Loshchilov & Hutter 2019); ``None`` takes the update
     rule's."""
-    l2: float = setting(0.0, allowed=Range(0))
+    l2: float = setting(0.0, allowed=NOT_NEGATIVE)
     """This times the weight is added to the gradient of matrices (Krogh & Hertz 1992)."""
-    activation_l2: float = setting(0.0, allowed=Range(0))
+    activation_l2: float = setting(0.0, allowed=NOT_NEGATIVE)
     """AR: this times the mean square of what the readout reads is added to the loss that is learned from, not
     to the one that is told (Merity et al. 2017)."""
-    temporal_l2: float = setting(0.0, allowed=Range(0))
+    temporal_l2: float = setting(0.0, allowed=NOT_NEGATIVE)
     """TAR: likewise, the mean square of its change from one timestep to the next, before dropout (ibid.)."""
     grad_clip: float = setting(1.0, allowed=POSITIVE)
     """Largest norm of the gradient of all weights together (Pascanu et al. 2013)."""

@@ -12,6 +12,7 @@ CharrnnError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -56,6 +57,19 @@ class TrainingError(CharrnnError):
 
 class InspectionError(CharrnnError):
     """A neuron or a hypothesis is unknown, or the text cannot test it."""
+
+
+_NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
+"""How torch says it: on Linux, on Windows, on CUDA, and where C++ says it first."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is no memory left."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    )
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -31,6 +31,8 @@ RUNS = Path("runs")
 MODEL, TRAINER = "model.safetensors", "trainer.safetensors"
 DEMO = Path(__file__).parent / "demo" / MODEL
 """A small run that comes with the program, called ``demo`` where no other run is."""
+COPIES = 3
+"""How often safetensors holds what it writes, for a moment."""
 
 
 @dataclass(frozen=True)
@@ -265,9 +267,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
     """Return the content of a safetensors file with named tensors and a JSON header."""
+    import torch
     from safetensors.torch import save
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # safetensors copies all of it, and where there is no room for that, it panics or ends the process
+    torch.empty(COPIES * sum(tensor.nbytes for tensor in contiguous.values()), dtype=torch.uint8)
     return save(contiguous, metadata={"charrnn": json.dumps(header)})
 
 

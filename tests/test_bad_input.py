@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from charrnn.cli.main import app
+from charrnn.errors import ran_out_of_memory
+from charrnn.runs import tensor_bytes
 
 TEXT = 'The cat said "no" (twice), and the dog ran away.\nThen it rained.\n\n' * 60
 SMALL = ["--hidden-size", "8", "--num-layers", "1", "--batch-size", "2", "--seq-len", "16", "--device", "cpu"]
@@ -133,6 +136,7 @@ TRAIN = cases(
     (["text.txt", "--config", "pattern.toml"], "no valid regular expression", "files, lines or blank"),
     (["text.txt", "--set", "model.dropout"], "`--set model.dropout` has no `=`", "--set training."),
     (["text.txt", "--set", "model.droput=0"], "`model.droput`", "did you mean `model.dropout`?"),
+    (["text.txt", "--set", "training.l2=1e308"], "`training.l2` is `1e+308`", None),
     (["text.txt", "--set", "=1"], "unknown setting ``", "known:"),
     (["text.txt", "--set", "training.schedule=cosin"], "unknown schedule `cosin`", "cosine"),
     (["text.txt", "--set", "model.cell=lstn", "--dropout", "2"], ["`lstn`", "`model.dropout`"], "lstm"),
@@ -246,6 +250,10 @@ MODELS = cases(
     (["sample", "mine", "--top-k", "-1"], "top_k` is `-1`", None),
     (["sample", "mine", "--min-p", "2"], "min_p` is `2.0`", None),
     (["sample", "mine", "--min-p", "nan"], "min_p` is `nan`", None),
+    (["sample", "mine", "--temperature", "1e30"], "temperature` is `1e+30`, but must be 0, or", None),
+    (["sample", "mine", "--temperature", "1e-30"], "at least 1e-6 and at most 1e6", None),
+    (["sample", "mine", "--top-k", str(2**31)], "top_k` is `2147483648`", None),
+    (["sample", "mine", "--top-k", str(10**18)], "must be at least 0 and at most 2147483647", None),
     (["sample", "mine", "--top-k", "-1", "--top-p", "0"], ["top_k", "top_p"], None),
     (["sample", "mine", "--seed", "-1"], "seed` is `-1`", None),
     (["sample", "mine", "--seed", str(2**64)], f"seed` is `{2**64}`", None),
@@ -442,13 +450,41 @@ def test_good_commands_succeed_where_the_bad_ones_fail():
     assert dry.exit_code == 0 and "hidden_size" in dry.stdout
 
 
-def test_a_network_that_does_not_fit_into_memory_is_one_error(monkeypatch):
-    import charrnn.training.job as job
+NO_MEMORY = {
+    "on Linux": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    ),
+    "on Windows": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"
+    ),
+    "on CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "in Python": MemoryError(),
+    "mapped": OSError(12, "Cannot allocate memory"),
+}
 
+
+TRAINING = ["train", "text.txt", "--steps", "1", *SMALL]
+
+
+@pytest.mark.parametrize("error", list(NO_MEMORY.values()), ids=list(NO_MEMORY))
+@pytest.mark.parametrize(
+    ("function", "arguments", "advice"),
+    [
+        ("training.job.new_network", TRAINING, "--batch-size"),
+        ("evaluation.score", ["evaluate"], "larger machine"),
+    ],
+)
+def test_too_little_memory_is_one_error(monkeypatch, function, arguments, advice, error):
     def full(*_, **__):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        raise error
 
-    monkeypatch.setattr(job, "new_network", full)
-    result = CliRunner().invoke(app, ["train", "text.txt", "--steps", "1", "--run", "huge"])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: there is not enough memory") and "hint: " in result.stderr
+    monkeypatch.setattr(f"charrnn.{function}", full)
+    assert_refused(call(*arguments), "there is not enough memory for this", advice)
+
+
+def test_a_checkpoint_that_memory_does_not_hold_twice_is_an_error_that_can_be_told(monkeypatch):
+    """There safetensors would panic, which prints a traceback, or end the process."""
+    monkeypatch.setattr("charrnn.runs.COPIES", 1 << 54)
+    with pytest.raises(RuntimeError) as told:
+        tensor_bytes({"weight": torch.zeros(4, 4)}, {})
+    assert ran_out_of_memory(told.value)

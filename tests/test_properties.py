@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+import re
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -73,6 +74,46 @@ def test_the_splits_together_are_the_text_and_the_vocabulary_is_of_the_first(fol
         assert [i == ESCAPE for i in read] == [char not in parts[0] for char in part]
         known = "".join(char for char in part if char in parts[0])
         assert b"".join(vocabulary.symbol_bytes(int(i)) for i in read) == known.encode()
+
+
+WORDS = "[abc ]+\n?"
+
+
+def slow_documents(text, mode):
+    if mode == "files":
+        return [text]
+    if mode == WORDS:
+        return re.findall(mode, text)
+    return [line for line in re.findall("[^\n]*\n|[^\n]+", text) if line.strip("\r\n")]
+
+
+@given(
+    st.lists(TEXTS, min_size=1, max_size=5),
+    st.sampled_from(["files", "lines", WORDS]),
+    st.sampled_from(["chars", "bytes"]),
+    st.sampled_from(["keep", "lf"]),
+    SHARES,
+)
+@example(["a\r", "\nb\r\n\r\nc"], "lines", "bytes", "lf", 0.1)
+def test_documents_of_any_kind_are_those_of_a_slow_loop_and_splits_keep_all_of_them(
+    folder, texts, mode, symbols, newlines, share
+):
+    folded = [re.sub("\r\n?", "\n", text) if newlines == "lf" else text for text in texts]
+    by_file = [slow_documents(text, mode) for text in folded]
+    assume(all(by_file) if mode == WORDS else any(by_file))
+    wanted = [
+        list(one.encode()) if symbols == "bytes" else list(map(ord, one)) for one in chain(*by_file) if one
+    ]
+    corpus = corpus_of(folder, texts, documents=mode, symbols=symbols, newlines=newlines)
+    found = [
+        corpus.universe[corpus.places[span[0] : span[1]]].tolist()
+        for span in corpus.spans(0, len(corpus.places))
+    ]
+    assert found == wanted
+    splits = make_splits_or_none(corpus, share, share / 2)
+    if splits is not None:
+        ends = [0, splits.train[1], splits.val[1], len(corpus.places)]
+        assert [splits.train, splits.val, splits.test] == list(pairwise(ends))
 
 
 @given(st.data(), st.integers(2, 400), SHARES, SHARES, st.integers(1, 9), st.integers(1, 30))

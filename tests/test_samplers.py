@@ -66,6 +66,12 @@ def step_by_step(network, config, uniforms, prompt=(), escape=1):
     return said
 
 
+def test_a_text_without_an_end_has_a_begin():
+    speaker = Speaker(make_network(), Vocabulary.of_chars(range(97, 97 + VOCAB - 2)), SamplingConfig())
+    for length in (10**30, 2**63, 2**63 - 1):
+        assert len("".join(itertools.islice(speaker.characters("", length, seed=1), 9))) == 9
+
+
 @pytest.mark.skipif(native.library() is None, reason="no native library")
 def test_packed_weights_begin_with_a_line_of_the_cache_and_do_not_overlap():
     weights = network_weights(make_network(hidden=300, layers=3))  # more than one room

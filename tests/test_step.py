@@ -236,14 +236,15 @@ def test_a_run_in_fp16_resumes_exactly(tmp_path, monkeypatch):
 # -- memory -------------------------------------------------------------------------------------
 
 
-def too_large(rows):
+def too_large(rows, error=None):
     """Let a network run out of memory above so many rows, as a GPU does: after half of the work."""
     whole = Network.loss
+    error = error or torch.OutOfMemoryError("CUDA out of memory")
 
     def loss(self, ids, *more):
         made = whole(self, ids, *more)
         if len(ids) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return made
 
     return loss
@@ -271,6 +272,20 @@ def test_masks_do_not_depend_on_how_often_memory_ran_out(monkeypatch):
     take(first)
     take(second)
     assert torch.equal(weights(first), weights(second)) and first.notices and not second.notices
+
+
+def test_the_processor_runs_out_of_memory_in_other_words(monkeypatch):
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(1 << 56)  # more than any machine has
+    for error in (real.value, MemoryError("no memory for a window")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Network, "loss", too_large(3, error))
+            step = make_step()
+            take(step)
+        assert step.parts == 2 and step.notices
+    monkeypatch.setattr(Network, "loss", too_large(3, RuntimeError("shapes do not fit")))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        take(make_step())
 
 
 def test_where_one_row_is_too_much_training_ends(monkeypatch):

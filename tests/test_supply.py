@@ -50,6 +50,12 @@ def test_oldest_versions_are_those_that_are_allowed():
         assert number(found[name])[: len(number(lowest))] == number(lowest), name
 
 
+def test_what_packages_are_built_with_is_what_is_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (builder,) = project["build-system"]["requires"]
+    assert builder in project["project"]["optional-dependencies"]["dev"]
+
+
 @pytest.mark.parametrize("name", ["constraints.txt", "constraints-oldest.txt"])
 def test_constraints_hold_no_address(name):
     assert "torch" not in pins(name)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from small_runs import (
 )
 
 import charrnn
-from charrnn.config import CELLS, OPTIMIZERS, build_config, declaration, setting_names
-from charrnn.errors import CheckpointError, ConfigError, RunError, TrainingError
+from charrnn.config import CELLS, OPTIMIZERS, Range, build_config, declaration, setting_names
+from charrnn.errors import CharrnnError, CheckpointError, ConfigError, RunError, TrainingError
 from charrnn.events import (
     CheckpointEvent,
     EndEvent,
@@ -200,6 +201,33 @@ def test_an_absurd_rate_is_divergence_whatever_the_optimizer(text, tmp_path, opt
     for name in ("best/model.safetensors", "last/model.safetensors"):
         load_checkpoint(find_checkpoint(tmp_path / "run" / name))
     assert [line for line in losses(tmp_path / "run") if not math.isfinite(line[2])] == []
+
+
+LARGEST = {
+    name: math.nextafter(allowed.high, 0) if allowed.below else allowed.high
+    for name in setting_names()
+    if isinstance(allowed := declaration(name)[1], Range) and "float" in str(declaration(name)[0])
+}
+
+
+@pytest.mark.parametrize("name", list(LARGEST))
+def test_the_largest_value_of_every_setting_trains_or_is_an_error_that_can_be_told(text, tmp_path, name):
+    assert math.isfinite(LARGEST[name])
+    settings = {"training.steps": 2, "training.num_evals": 1, "model.num_layers": 1, name: LARGEST[name]}
+    if name in ("model.spectral_radius", "model.input_scaling", "model.leak"):
+        settings |= {"model.cell": "esn", "training.steps": None}
+    with suppress(CharrnnError):
+        end = run_events(text, tmp_path / "run", **settings)[-1]
+        assert math.isfinite(end.best_val_loss)
+
+
+def test_first_weights_beyond_all_numbers_are_said_to_be_that(text, tmp_path):
+    trainer = start.start([text], run=str(tmp_path / "run"), settings=SMALL, device="cpu")
+    with torch.no_grad():
+        trainer.network.readout.weight[0] = math.inf
+    with pytest.raises(TrainingError, match="at step 0") as caught:
+        list(trainer.events())
+    assert "first weights" in caught.value.hint and "checkpoint" not in caught.value.hint
 
 
 def test_a_weight_that_no_look_has_met_is_never_saved_when_it_is_not_finite(text, tmp_path):

@@ -16,7 +16,7 @@ from charrnn.cli import bench, compress, corpora, doctor, evaluate, inspect, run
 from charrnn.cli.console import report_error, silence_stdout, unfailing
 from charrnn.cli.interrupts import INTERRUPTED, raised_on_interrupt
 from charrnn.cli.processes import ended_at_once
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, ran_out_of_memory
 from charrnn.rendering.text import visible
 
 
@@ -46,21 +46,27 @@ class Boundary(TyperGroup):
             report_error(error)
             raise typer.Exit(1) from None
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            if not ran_out_of_memory(error):
                 raise
-            hint = "make the network or the batch smaller: `--hidden-size`, `--num-layers`, `--batch-size`"
-            report_error(CharrnnError("there is not enough memory for this", hint))
+            report_error(_no_memory(ctx.invoked_subcommand))
             raise typer.Exit(1) from None
         except BrokenPipeError:  # the reader has gone: the program ends quietly, as if by SIGPIPE
             silence_stdout()
             raise typer.Exit(141) from None
         except OSError as error:
             where = "write to standard output" if error.filename is None else f"use `{error.filename!s}`"
-            report_error(CharrnnError(f"cannot {where}: {error.strerror or error}"))
+            told = CharrnnError(f"cannot {where}: {error.strerror or error}")
+            report_error(_no_memory(ctx.invoked_subcommand) if ran_out_of_memory(error) else told)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)  # noqa: T201
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _no_memory(command: str | None) -> CharrnnError:
+    smaller = "make the network or the batch smaller: `--hidden-size`, `--num-layers`, `--batch-size`"
+    hint = smaller if command == "train" else "end what else holds memory, or do it on a larger machine"
+    return CharrnnError("there is not enough memory for this", hint)
 
 
 app = typer.Typer(

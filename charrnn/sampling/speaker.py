@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -165,7 +166,7 @@ class Speaker:
         Bytes that are no UTF-8 come as lone surrogates (``surrogateescape``).
         """
         ids = (symbol for symbol in self.ids(prompt, seed, stream) if symbol != BOUNDARY)
-        yield from self._decoded(islice(ids, length))
+        yield from self._decoded(islice(ids, min(length, sys.maxsize)))
 
     def _decoded(self, ids: Iterable[int]) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")

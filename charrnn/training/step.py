@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grad_value_
 
 from charrnn.config import OPTIMIZERS, TrainingConfig
 from charrnn.devices import arithmetic
-from charrnn.errors import TrainingError
+from charrnn.errors import TrainingError, ran_out_of_memory
 from charrnn.model.network import Network, NetworkState
 from charrnn.model.paths import Path, choose_path, find_gpu
 from charrnn.model.regularisation import Pull
@@ -127,7 +127,9 @@ class Step:
         """Set the gradients of a window; return its loss and the state after, None if memory ran out."""
         try:
             return self._accumulated(reading)
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
             self.optimizer.zero_grad()
             return None
 

@@ -48,11 +48,15 @@ def place_of(trainer: Trainer) -> dict[str, Any]:
 
 def divergence(trainer: Trainer, loss: float) -> TrainingError:
     """Return the error for a loss that is not finite or beyond hope."""
-    config = trainer.job.config
+    config, message = trainer.job.config, f"training diverged: the loss is {loss:.3g}"
+    if trainer.counters.step == 0:
+        return TrainingError(
+            f"{message} at step 0", "the first weights are too large: look at `model.` settings"
+        )
     usual = OPTIMIZERS[config.training.optimizer].rate(config.model.hidden_size)
     rate = min(config.training.learning_rate / 3, usual)
     return TrainingError(
-        f"training diverged: the loss is {loss:.3g} at step {trainer.counters.step:,}",
+        f"{message} at step {trainer.counters.step:,}",
         f"`{trainer.job.folder}` still holds the last good checkpoint; try `--learning-rate {rate:.1g}`",
     )
 
