@@ -185,11 +185,8 @@ def _what_blocks(folder: Path) -> str | None:
     """Return why a directory cannot be made or used, or None."""
     try:
         files = [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]
-        str(folder).encode()
     except OSError as error:  # a name that is too long, say
         return error.strerror
-    except UnicodeEncodeError:
-        return "its name is not UTF-8, and safetensors could not read it back"
     return f"`{files[0]}` is a file" if files else None
 
 

@@ -12,9 +12,6 @@ from charrnn.errors import ConfigError
 Chooser = Callable[[np.ndarray, float], int]
 """Logits (V,) float64 and a uniform number in [0, 1) to an id."""
 
-MAX_TOP_K = 2**31 - 1
-"""What an int of C holds."""
-
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -41,8 +38,8 @@ class SamplingConfig:
             problems.append(
                 f"`temperature` is `{self.temperature}`, but must be 0, or at least 1e-6 and at most 1e6"
             )
-        if not 0 <= self.top_k <= MAX_TOP_K:
-            problems.append(f"`top_k` is `{self.top_k}`, but must be at least 0 and at most {MAX_TOP_K}")
+        if self.top_k < 0:
+            problems.append(f"`top_k` is `{self.top_k}`, but must be at least 0")
         if not 0 < self.top_p <= 1:
             problems.append(f"`top_p` is `{self.top_p}`, but must be above 0 and at most 1")
         if not 0 <= self.min_p <= 1:
