@@ -18,7 +18,7 @@ from charrnn.text.corpus import Corpus, load_corpus, open_corpus
 from charrnn.text.reading import find_sources
 from charrnn.text.splits import Splits
 from charrnn.text.vocabulary import Vocabulary
-from charrnn.untrusted import check_safetensors, parse_json, utf8_name
+from charrnn.untrusted import check_safetensors, other_version, parse_json, utf8_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -325,7 +325,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: The file is missing, damaged, foreign, or its parts do not fit together.
     """
     tensors, header = load_tensors(path)
-    with _understood(path):
+    with _understood(path, header):
         record, progress = _record(header), dict(header["progress"])
         network = build_network(record.config, len(record.vocabulary), tensors)
     return Checkpoint(path, network, *record, progress)
@@ -345,7 +345,7 @@ def load_record(folder: Path) -> Record:
     weights, header = _read(trainer, "pt", _trained_weights)
     if beside is not None and "config" not in header:
         return Record(beside.config, beside.vocabulary, beside.corpus)
-    with _understood(trainer):
+    with _understood(trainer, header):
         record = _record(header)
         build_network(record.config, len(record.vocabulary), weights)  # before one of that size is made
     return record
@@ -357,14 +357,15 @@ def _trained_weights(file: Any) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _understood(path: Path) -> Iterator[None]:
+def _understood(path: Path, header: Mapping[str, Any]) -> Iterator[None]:
     """Turn whatever a header that cannot be causes into an error that names the file."""
+    other = other_version(header)
     try:
         yield
     except CharrnnError as error:
-        raise CheckpointError(f"`{path}` cannot be loaded: {error.message}", error.hint) from None
+        raise CheckpointError(f"`{path}` cannot be loaded: {error.message}", other or error.hint) from None
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise CheckpointError(f"`{path}` has a header that charrnn cannot read") from None
+        raise CheckpointError(f"`{path}` has a header that charrnn cannot read", other) from None
 
 
 def _record(header: Mapping[str, Any]) -> Record:

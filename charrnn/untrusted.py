@@ -7,11 +7,12 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from charrnn import __version__
 from charrnn.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -171,3 +172,10 @@ def _npy_header(file: BinaryIO) -> tuple[str, tuple[int, ...]]:
     if found is None:
         raise ValueError("no array of plain numbers")
     return found[1].decode(), tuple(int(size) for size in found[2].replace(b",", b" ").split())
+
+
+def other_version(header: Mapping[str, Any]) -> str:
+    """Return, as a hint, which other version wrote a file; nothing if it was this one."""
+    written = header.get("charrnn")
+    known = isinstance(written, str) and written != __version__
+    return f"charrnn {written:.20} wrote it, and this is {__version__}" if known else ""

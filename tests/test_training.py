@@ -38,7 +38,7 @@ from charrnn.events import (
 )
 from charrnn.model.network import Network
 from charrnn.registry import Registry
-from charrnn.runs import find_checkpoint, load_checkpoint, load_tensors
+from charrnn.runs import TRAINER, find_checkpoint, load_checkpoint, load_tensors, save_tensors
 from charrnn.training import start
 from charrnn.training.changes import MAY_CHANGE, changed_config
 from charrnn.training.log import EventLog
@@ -302,6 +302,21 @@ def another(name, before):
         return f"other-{before}"
     whole = kind in (int, int | None)
     return next(value for value in ((3, 7) if whole else (0.25, 0.5)) if value != before)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"), [("config", "unknown setting `training.new`"), ("counters", "unknown counter `new`")]
+)
+def test_a_run_of_another_version_says_so(text, tmp_path, part, message):
+    interrupted(text, tmp_path / "run", 10)
+    path = tmp_path / "run" / "last" / TRAINER
+    tensors, header = load_tensors(path)
+    header["charrnn"] = "99.1"
+    (header["config"]["training"] if part == "config" else header["counters"])["new"] = 1
+    save_tensors(path, tensors, header)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        start.resume(str(tmp_path / "run"), device="cpu")
+    assert caught.value.hint == f"charrnn 99.1 wrote it, and this is {charrnn.__version__}"
 
 
 def test_plateau_cannot_begin_without_a_validation_split(text, tmp_path):

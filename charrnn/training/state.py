@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from charrnn.model.network import Network, NetworkState
 from charrnn.runs import FORMAT, TRAINER, load_tensors, tensor_bytes
 from charrnn.training.checks import check_counters, check_slots, check_tensors
 from charrnn.training.scaling import LossScale
+from charrnn.untrusted import other_version
 
 if TYPE_CHECKING:
     from charrnn.training.averaging import NoAverage
@@ -149,7 +150,7 @@ def load_trainer(
     try:
         return unpack_trainer(tensors, header, network, optimizer, training, average, scaling)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f"`{path}` does not fit this run: {error}") from None
+        raise CheckpointError(f"`{path}` does not fit this run: {error}", other_version(header)) from None
 
 
 def unpack_trainer(
@@ -181,6 +182,8 @@ def _counters(data: dict[str, Any], seq_len: int) -> Counters:
     if "window" in data:
         data = {**data, "position": data["window"] * seq_len}
         del data["window"]
+    if unknown := data.keys() - {known.name for known in fields(Counters)}:
+        raise ValueError(f"unknown counter `{min(unknown)}`")
     counters = Counters(**data)
     check_counters(counters)
     return counters

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crews import environment, logged, train_command, wait_for, worker_of
-from small_runs import SMALL, losses
+from crews import environment, logged, run_crew, train_command, wait_for, worker_of
+from small_runs import SMALL, losses, run_events
+from small_runs import interrupted as cut
 
+from charrnn.config import AVERAGINGS, OPTIMIZERS
 from charrnn.training import start
 from torture.work import Place, differences, place
 
 SETTINGS = SMALL | {"training.steps": 200, "training.num_evals": 25}
+MOVED = SMALL | {"training.steps": 24, "training.num_evals": 4, "training.batch_size": 6}
 ENDLESS = SETTINGS | {"training.steps": 10**9}
 ONCE = (
     "four",
@@ -32,6 +35,7 @@ ONCE = (
     "orphans",
     "second",
     "killed_too_often",
+    "moved",
     "torchrun",
     "torchrun_static",
     "namespaces",
@@ -88,6 +92,24 @@ class Crews:
         """A training that ends at once ends well, whatever threads of its processes still do."""
         settings = SETTINGS | {"training.steps": 5, "training.num_evals": 1}
         assert self.finished("--processes", "2", settings=settings) == (0, f"{self.run}\n", "")
+
+    def moved(self) -> None:
+        """Runs of all optimizers and averages go from one process to two, four and back; rows are uneven."""
+        ways = {name: {"training.optimizer": name} for name in OPTIMIZERS}
+        ways |= {name: {"training.averaging": name} for name in AVERAGINGS}
+        folder = self.folder / "moved"
+        folder.mkdir()
+        for name, way in ways.items():
+            run_events(self.text, folder / f"{name}-1", **MOVED | way)
+            cut(self.text, folder / name, 6, **MOVED | way)
+        for size, step in ((2, 10), (4, 20)):
+            jobs = [{"resume": str(folder / name), "stop_at": step} for name in ways]
+            for found in run_crew(size, folder, jobs):
+                assert len({each["digest"] for each in found}) == 1
+        for name in ways:
+            *_, end = start.resume(str(folder / name), device="cpu").events()
+            assert end.step == MOVED["training.steps"], name
+            self.assert_close(folder / name, folder / f"{name}-1")
 
     def minutes(self) -> None:
         """A budget in minutes ends all of them at the same step."""
@@ -222,8 +244,8 @@ class Crews:
         wrong = differences(self.folder / "two", self.run)
         assert not wrong, wrong
 
-    def assert_close(self) -> None:
-        own, other = losses(self.run), losses(self.folder / "one")
+    def assert_close(self, run: Path | None = None, reference: Path | None = None) -> None:
+        own, other = losses(run or self.run), losses(reference or self.folder / "one")
         assert [event[:2] for event in own] == [event[:2] for event in other]
         np.testing.assert_allclose([event[2] for event in own], [event[2] for event in other], rtol=1e-3)
 
