@@ -203,6 +203,13 @@ def test_a_senseless_number_of_processes_is_one_line(flags, message):
     assert result.exit_code == 1 and message in result.stderr
 
 
+def test_a_plan_that_the_processes_would_refuse_is_refused(work):
+    result = CliRunner().invoke(
+        app, ["train", work[1], "--batch-size", "4", "--processes", "5", "--dry-run"], catch_exceptions=False
+    )
+    assert result.exit_code == 1 and "too few rows for 5 processes" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -170,7 +170,7 @@ def train(
     place = own_rank()
     if dry_run:
         if place is None or place.rank == 0:
-            _show_plan(begin(), as_json)
+            _show_plan(begin(), as_json, processes or 1)
     elif place is None:
         _report(begin(), quiet, as_json)
     else:
@@ -268,11 +268,14 @@ def _result(end: EndEvent) -> dict[str, Any]:
     return {"steps": data["step"], **{key: data[key] for key in keys}}
 
 
-def _show_plan(trainer: Trainer, as_json: bool) -> None:
+def _show_plan(trainer: Trainer, as_json: bool, processes: int) -> None:
     from charrnn.rendering.plan import plan_table
     from charrnn.training.plan import estimate
+    from charrnn.training.together import check_shareable
 
     job = trainer.job
+    if processes > 1:
+        check_shareable(job.config, processes)
     figures = estimate(
         job.config, trainer.plan_event().train_chars, trainer.network.num_params, trainer.device.type
     )
