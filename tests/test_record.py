@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from charrnn import native
 from charrnn.config import CELLS, ModelConfig
 from charrnn.errors import InspectionError
 from charrnn.inspection import record
@@ -313,7 +314,9 @@ def test_a_chaotic_network_can_be_inspected():
         torch.nn.init.normal_(network.layers[0].weight_hh_l0, 0, 3 / 8, torch.Generator().manual_seed(1))
     recorder = Recorder(network, TABLE, all_neurons(network, "h"))
     raw_values(recorder, random_pieces(400))
-    assert recorder.largest_error > 0.1 and recorder.state_error <= 1e-6
+    assert recorder.state_error <= 2e-6
+    if native.library() is not None:  # without it, this cell is computed as it is defined
+        assert recorder.largest_error > 0.1
 
 
 def test_weights_that_are_no_numbers_are_noticed():
