@@ -416,12 +416,13 @@ def build_network(config: Config, vocab_size: int, tensors: Mapping[str, Tensor]
     """
     import torch
 
+    from charrnn.model.initial import Unfilled
     from charrnn.model.network import new_network
 
     settings = config.model
     if None in (settings.hidden_size, settings.num_layers, settings.embedding_size, settings.dropout):
         raise CheckpointError("the config leaves a part of the network open")
-    with torch.device("meta"):  # shapes are compared before anything is allocated
+    with torch.device("meta"), Unfilled():  # shapes are compared before anything is allocated
         network = new_network(config.model, vocab_size)
     expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ from charrnn.config import CELLS, OPTIMIZERS, SCHEDULES, ModelConfig, TrainingCo
 from charrnn.errors import ConfigError
 from charrnn.events import EvalEvent, StepEvent
 from charrnn.model.network import new_network
+from charrnn.native import library
 from charrnn.runs import TRAINER, load_tensors, save_tensors
 from charrnn.training import muon, start
 from charrnn.training.averaging import NoAverage
@@ -354,3 +358,21 @@ def test_rates_fall_with_width_where_the_rule_divides_by_the_gradient():
     assert OPTIMIZERS["adamw"].rate(512) == pytest.approx(0.5 * OPTIMIZERS["adamw"].rate(256))
     assert OPTIMIZERS["sgd"].rate(512) == OPTIMIZERS["sgd"].rate(256)
     assert all(math.isfinite(OPTIMIZERS[name].rate(1)) for name in OPTIMIZERS)
+
+
+@pytest.mark.skipif(library() is None, reason="torch's own step asks for the compiler")
+def test_training_and_sampling_leave_torchs_compiler_out(tmp_path):
+    script = (
+        "import sys, charrnn\n"
+        "from small_runs import run_events, write_words\n"
+        "from pathlib import Path\n"
+        "folder = Path(sys.argv[1])\n"
+        "settings = {'training.steps': 2, 'model.init': 'orthogonal'}\n"
+        "run_events(write_words(folder), folder / 'run', **settings)\n"
+        "charrnn.load(str(folder / 'run')).sample(5)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

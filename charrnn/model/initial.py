@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from charrnn.config import ModelConfig
 from charrnn.model.cells.base import RecurrentLayer
@@ -24,6 +27,16 @@ def initialise(layer: RecurrentLayer, config: ModelConfig, depth: int, seq_len: 
     layer.initialise(config, depth)
     if config.forget_init == "chrono" and seq_len is not None:
         _chrono(layer, seq_len)
+
+
+class Unfilled(TorchFunctionMode):
+    """Draws no first weights: on the meta device, torch imports its compiler to draw them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.normal_ or getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +45,7 @@ class OptimizerRecipe:
 
     def make(self, groups: Groups, rate: float, device: torch.device) -> torch.optim.Optimizer:
         """Return the optimizer for weights on a device."""
+        _leave_the_compiler_out()
         if device.type != "cuda":
             return self.build(groups, rate)
         optimizer = self.build(groups, rate, **dict.fromkeys(self.recorded_with, True))
@@ -54,6 +56,20 @@ class OptimizerRecipe:
     def rate(self, hidden_size: int) -> float:
         """Return the peak learning rate for a width."""
         return self.default_rate * (min(1.25, 256 / hidden_size) if self.falls_with_width else 1.0)
+
+
+def _leave_the_compiler_out() -> None:
+    """Spare the first optimizer a second and 70 MB: it imports torch's compiler to be left alone by it.
+
+    What torch keeps there after the first call of a method is kept before it. A torch that looks elsewhere
+    imports its compiler, as it always does where it is in use already or where a rule's own step asks for it.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    for method in vars(torch.optim.Optimizer).values():
+        bare = getattr(method, "__wrapped__", None)
+        if bare is not None and not hasattr(bare, "__dynamo_disable"):
+            setattr(bare, "__dynamo_disable", bare)
 
 
 _BETAS = (0.9, 0.99)
