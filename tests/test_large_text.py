@@ -54,10 +54,10 @@ print(found.chars, found.baselines_saw["ngram"], len(rows), peak)
 
 @pytest.fixture(scope="module")
 def peaks(tmp_path_factory):
-    """The largest anonymous memory of training, evaluation and inspection of 5 MB and of 15 MB."""
+    """The largest anonymous memory of training, evaluation and inspection of 4 MB and of 12 MB."""
     folder = tmp_path_factory.mktemp("large")
     found = {}
-    for megabytes in (5, 15):
+    for megabytes in (4, 12):
         text = folder / f"{megabytes}.txt"
         large_text.write_text(text, megabytes * 1_000_000, seed=1)
         words = {"benchmarks": str(Path(large_text.__file__).parent), "text": str(text)}
@@ -73,8 +73,8 @@ def peaks(tmp_path_factory):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told by Linux alone")
 def test_anonymous_memory_does_not_grow_with_the_text(peaks):
-    assert peaks[15] < peaks[5] + GROWTH_BYTES
-    assert peaks[15] < large_text.LIMIT_BYTES / 2
+    assert peaks[12] < peaks[4] + GROWTH_BYTES
+    assert peaks[12] < large_text.LIMIT_BYTES / 2
 
 
 def test_made_up_text_is_the_same_for_a_seed(tmp_path):

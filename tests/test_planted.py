@@ -491,7 +491,7 @@ def strangers(corpus):
     ]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_labels_of_other_documents_name_no_neuron(corpus, strangers, seed):
     """Half of the networks know something, but not of these documents."""
     network = (
