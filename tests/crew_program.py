@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # what the first optimizer imports
 import torch.distributed as dist
 from torture.work import in_child, outcome
 
